@@ -1,0 +1,55 @@
+# `make help` lists what there is to do.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONTACTS ?= 5contacts.csv
+OURS := common workspace bulksms rpc webapi salesapi console.py tests
+
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.run: requirements.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing what the system needs into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements-dev.txt
+	@echo "installing what the tests need into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+install: $(VENV)/.run ## make .venv with what the system needs
+
+demo: $(VENV)/.run ## run a campaign on real servers and watch it (CONTACTS=5000contacts.csv for more)
+	@$(BIN)/python console.py demo $(CONTACTS)
+
+up: $(VENV)/.run ## keep the whole system running, Ctrl-C ends it
+	@$(BIN)/python console.py up
+
+test: $(VENV)/.dev lint ## all tests and checks
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev ## ruff, mypy --strict, the import contracts
+	$(BIN)/ruff check $(OURS)
+	$(BIN)/ruff format --check $(OURS)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## format the code
+	$(BIN)/ruff check --fix $(OURS)
+	$(BIN)/ruff format $(OURS)
+
+protos: $(VENV)/.dev ## generate the gRPC stubs in rpc/stubs from protos/
+	$(BIN)/python -m grpc_tools.protoc -Irpc/stubs=protos --python_out=. --pyi_out=. --grpc_python_out=. protos/*.proto
+
+dumps: $(VENV)/.dev ## write ds_dump.sql and salesdb_dump.sql anew from the migrations
+	$(BIN)/python -m tests.make_dumps
+
+clean: ## remove the venv, the embedded servers' data and caches
+	rm -rf $(VENV) .data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help install demo up test lint format protos dumps clean

@@ -1,0 +1,186 @@
+"""The batches of a campaign: ranges of its contacts on their way to the carrier.
+
+What a batch has reached is committed before and after the carrier is called, so that after a crash each is known to be
+`pending` (never called), `submitting` (a call was begun: sent again only to a carrier that is idempotent, else
+`unknown`), `submitted`, `refused`, or `closed` (expired). `attempt` is the fencing token: a worker that lost its turn
+holds an old one and cannot write.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+from common.database import Connection, Database
+
+
+class Batch(NamedTuple):
+    """A batch that this worker has claimed; first and last seq are both in it."""
+
+    bulksms_id: UUID
+    batch_no: int
+    first_seq: int
+    last_seq: int
+    attempt: int
+
+    @property
+    def key(self) -> str:
+        """The idempotency key: the same batch has the same key at every attempt."""
+        return f"{self.bulksms_id.hex}-{self.batch_no}"
+
+
+class Contact(NamedTuple):
+    """What the carrier needs of a row."""
+
+    seq: int
+    contact_number: str
+    fields: list[str] | None
+
+
+_CREATE = """
+    INSERT INTO bulksms_batch (bulksms_id, batch_no, first_seq, last_seq)
+    SELECT id, n, n * $2::integer, least((n + 1) * $2::integer, contact_count) - 1
+    FROM bulksms, generate_series(0, (contact_count - 1) / $2::integer) AS n
+    WHERE id = $1
+"""
+
+# One worker gets a batch: the others skip the row while it is locked, and see it leased afterwards.
+_CLAIM = """
+    UPDATE bulksms_batch
+    SET state = 'submitting', attempt = attempt + 1, due_at = now() + $2 * interval '1 second'
+    WHERE (bulksms_id, batch_no) = (
+        SELECT b.bulksms_id, b.batch_no
+        FROM bulksms_batch AS b JOIN bulksms ON bulksms.id = b.bulksms_id
+        WHERE b.bulksms_id = $1 AND bulksms.status = 'inprogress'
+          AND b.state = ANY ($3::text[]::batch_state[]) AND b.state IN ('pending', 'submitting') AND b.due_at <= now()
+        ORDER BY b.batch_no
+        LIMIT 1
+        FOR UPDATE OF b SKIP LOCKED
+    )
+    RETURNING bulksms_id, batch_no, first_seq, last_seq, attempt
+"""
+
+_CONTACTS = """
+    SELECT seq, contact_number, fields FROM bulksms_info
+    WHERE bulksms_id = $1 AND seq BETWEEN $2 AND $3
+    ORDER BY seq
+"""
+
+_FINISH = """
+    UPDATE bulksms_batch
+    SET state = $4::text::batch_state, submitted_at = now(), error = $5
+    WHERE bulksms_id = $1 AND batch_no = $2 AND attempt = $3 AND state = 'submitting'
+"""
+
+_POSTPONE = """
+    UPDATE bulksms_batch
+    SET state = 'pending', due_at = now() + $4 * interval '1 second', error = $5
+    WHERE bulksms_id = $1 AND batch_no = $2 AND attempt = $3 AND state = 'submitting'
+"""
+
+# A call was begun and nobody knows its end. A carrier that is not idempotent is never called again blindly.
+_ABANDON = """
+    UPDATE bulksms_batch
+    SET state = 'unknown', submitted_at = now(), error = 'the worker was lost during the submission'
+    WHERE state = 'submitting' AND due_at <= now()
+"""
+
+_UNFINISHED = """
+    SELECT DISTINCT b.bulksms_id
+    FROM bulksms JOIN bulksms_batch AS b ON b.bulksms_id = bulksms.id
+    WHERE bulksms.status = 'inprogress' AND b.state IN ('pending', 'submitting') AND b.due_at <= now()
+"""
+
+_SILENT = """
+    SELECT bulksms_id, batch_no, first_seq, last_seq, attempt FROM bulksms_batch
+    WHERE state IN ('submitted', 'unknown') AND submitted_at <= now() - $1 * interval '1 second'
+    ORDER BY submitted_at
+    LIMIT $2
+"""
+
+_SILENT_ROWS = """
+    SELECT seq FROM bulksms_info
+    WHERE bulksms_id = $1 AND seq BETWEEN $2 AND $3 AND sms_status IN ('queued', 'sent')
+    ORDER BY seq
+"""
+
+_CLOSE = "UPDATE bulksms_batch SET state = 'closed' WHERE bulksms_id = $1 AND batch_no = $2"
+
+
+async def create(connection: Connection, bulksms_id: UUID, size: int) -> None:
+    """Cut a campaign that starts into batches of `size` contacts."""
+    await connection.execute(_CREATE, bulksms_id, size)
+
+
+async def claim(database: Database, bulksms_id: UUID, lease: float, *, idempotent: bool) -> Batch | None:
+    """Take the next batch for `lease` seconds; None if none is to be had now.
+
+    With a carrier that is idempotent, also one whose worker has let its lease run out.
+    """
+    states = ["pending", "submitting"] if idempotent else ["pending"]
+    async with database.connection() as connection:
+        row = await connection.fetchrow(_CLAIM, bulksms_id, lease, states)
+    return Batch(*row) if row else None
+
+
+async def contacts(database: Database, batch: Batch) -> list[Contact]:
+    """The batch's contacts, in the order of seq."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(_CONTACTS, batch.bulksms_id, batch.first_seq, batch.last_seq)
+    return [Contact(*row) for row in rows]
+
+
+async def submitted(database: Database, batch: Batch) -> None:
+    """The carrier has accepted the batch."""
+    await _finish(database, batch, "submitted", None)
+
+
+async def unknown(database: Database, batch: Batch, error: str) -> None:
+    """The carrier was called and may or may not have the batch: its messages wait for a report or their expiry."""
+    await _finish(database, batch, "unknown", error)
+
+
+async def refused(database: Database, batch: Batch, error: str) -> None:
+    """The carrier will not take the batch; its messages have not left."""
+    await _finish(database, batch, "refused", error)
+
+
+async def _finish(database: Database, batch: Batch, state: str, error: str | None) -> None:
+    async with database.connection() as connection:
+        await connection.execute(_FINISH, batch.bulksms_id, batch.batch_no, batch.attempt, state, error)
+
+
+async def postpone(database: Database, batch: Batch, delay: float, error: str) -> None:
+    """Nothing of the batch has left, or sending it again is harmless: another try after `delay` seconds."""
+    async with database.connection() as connection:
+        await connection.execute(_POSTPONE, batch.bulksms_id, batch.batch_no, batch.attempt, delay, error)
+
+
+async def abandon(database: Database) -> None:
+    """Mark the batches of lost workers `unknown`; only for a carrier that is not idempotent."""
+    async with database.connection() as connection:
+        await connection.execute(_ABANDON)
+
+
+async def unfinished(database: Database) -> list[UUID]:
+    """The campaigns that have a batch to be sent now."""
+    async with database.connection() as connection:
+        return [row["bulksms_id"] for row in await connection.fetch(_UNFINISHED)]
+
+
+async def silent(database: Database, validity: float, limit: int = 20) -> list[Batch]:
+    """Batches that left `validity` seconds ago: what they still wait for will not come."""
+    async with database.connection() as connection:
+        return [Batch(*row) for row in await connection.fetch(_SILENT, validity, limit)]
+
+
+async def silent_rows(database: Database, batch: Batch) -> Sequence[int]:
+    """The seqs of a batch whose messages have no final status."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(_SILENT_ROWS, batch.bulksms_id, batch.first_seq, batch.last_seq)
+    return [row["seq"] for row in rows]
+
+
+async def close(database: Database, batch: Batch) -> None:
+    """All rows of the batch are final."""
+    async with database.connection() as connection:
+        await connection.execute(_CLOSE, batch.bulksms_id, batch.batch_no)

@@ -1,0 +1,200 @@
+"""Campaigns as their owners see them: start one, and read its counters, contacts and results."""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import NamedTuple
+from uuid import UUID
+
+from asyncpg import Record
+
+from bulksms import batches
+from bulksms.status import CampaignStatus, SmsStatus
+from common.database import Database
+
+
+class Campaign(NamedTuple):
+    """A campaign with its counters; costs in credits, times in UTC."""
+
+    id: UUID
+    name: str
+    workspace_id: UUID
+    status: CampaignStatus
+    message: str
+    encoding: str
+    segments: int
+    row_count: int
+    contact_count: int
+    rejected_count: int
+    duplicate_count: int
+    total_cost: Decimal
+    charged: Decimal
+    queued_count: int
+    sent_count: int
+    failed_count: int
+    delivered_count: int
+    undelivered_count: int
+    created_at: datetime
+    run_requested_at: datetime | None
+    started_at: datetime | None
+    completed_at: datetime | None
+
+    @property
+    def statuses(self) -> dict[SmsStatus, int]:
+        """How many contacts are in each status; they add up to `contact_count`."""
+        return {
+            SmsStatus.QUEUED: self.queued_count,
+            SmsStatus.SENT: self.sent_count,
+            SmsStatus.FAILED: self.failed_count,
+            SmsStatus.DELIVERED: self.delivered_count,
+            SmsStatus.UNDELIVERED: self.undelivered_count,
+        }
+
+
+class Contact(NamedTuple):
+    """One contact of a campaign and what became of its message; cost in credits."""
+
+    seq: int
+    contact_number: str
+    contact_name: str
+    sms_status: SmsStatus
+    sms_cost: Decimal
+    error_code: str | None
+    modified_at: datetime
+
+
+class Rejected(NamedTuple):
+    """A row of the upload that was not taken."""
+
+    line: int
+    value: str
+    reason: str
+
+
+class CampaignNotFoundError(Exception):
+    """There is no campaign of this id."""
+
+
+class NotRunnableError(Exception):
+    """The campaign is in a state from which it cannot be started."""
+
+    def __init__(self, status: CampaignStatus) -> None:
+        super().__init__(f"the campaign is {status}")
+        self.status = status
+
+
+_FIELDS = ", ".join(Campaign._fields)
+_CONTACT_FIELDS = ", ".join(Contact._fields)
+
+_GET = f"SELECT {_FIELDS} FROM bulksms WHERE id = $1"
+
+# Newest first: ids are UUIDv7, which grow with time.
+_LIST = f"""
+    SELECT {_FIELDS} FROM bulksms
+    WHERE ($1::uuid IS NULL OR workspace_id = $1) AND ($2::uuid IS NULL OR id < $2)
+    ORDER BY id DESC
+    LIMIT $3
+"""
+
+_CONTACTS = f"""
+    SELECT {_CONTACT_FIELDS} FROM bulksms_info
+    WHERE bulksms_id = $1 AND seq > $2 AND ($3::text IS NULL OR sms_status = $3::text::sms_status)
+    ORDER BY seq
+    LIMIT $4
+"""
+
+_REJECTED = (
+    "SELECT line, value, reason FROM bulksms_rejected WHERE bulksms_id = $1 AND line > $2 ORDER BY line LIMIT $3"
+)
+
+_REQUEST = "UPDATE bulksms SET run_requested_at = now() WHERE id = $1 AND status = 'created'"
+
+_WITHDRAW = "UPDATE bulksms SET run_requested_at = NULL WHERE id = $1 AND status = 'created'"
+
+_START = """
+    UPDATE bulksms SET status = 'inprogress', started_at = clock_timestamp(), modified_at = now()
+    WHERE id = $1 AND status = 'created'
+    RETURNING id
+"""
+
+_HALF_STARTED = """
+    SELECT id FROM bulksms
+    WHERE status = 'created' AND run_requested_at < now() - $1 * interval '1 second'
+"""
+
+
+async def get(database: Database, bulksms_id: UUID) -> Campaign:
+    """The campaign with its counters. Raises CampaignNotFoundError."""
+    async with database.connection() as connection:
+        row = await connection.fetchrow(_GET, bulksms_id)
+    if row is None:
+        raise CampaignNotFoundError(f"there is no campaign {bulksms_id}")
+    return _campaign(row)
+
+
+async def page(database: Database, workspace_id: UUID | None, before: UUID | None, limit: int) -> list[Campaign]:
+    """Campaigns, newest first, older than `before`; of one workspace if it is given."""
+    async with database.connection() as connection:
+        return [_campaign(row) for row in await connection.fetch(_LIST, workspace_id, before, limit)]
+
+
+async def contacts(
+    database: Database, bulksms_id: UUID, *, status: SmsStatus | None, after: int, limit: int
+) -> list[Contact]:
+    """Contacts in the order of the file, from the one behind seq `after` (-1 for the first)."""
+    async with database.connection() as connection:
+        return [Contact(*row) for row in await connection.fetch(_CONTACTS, bulksms_id, after, status, limit)]
+
+
+async def rejected(database: Database, bulksms_id: UUID, *, after: int, limit: int) -> list[Rejected]:
+    """Rows of the upload that were not taken, behind line `after`."""
+    async with database.connection() as connection:
+        return [Rejected(*row) for row in await connection.fetch(_REJECTED, bulksms_id, after, limit)]
+
+
+async def results(database: Database, bulksms_id: UUID, rows: int = 5_000) -> AsyncIterator[Sequence[Contact]]:
+    """All contacts, in chunks of up to `rows`: each is one keyset page, so no transaction stays open meanwhile."""
+    after = -1
+    while chunk := await contacts(database, bulksms_id, status=None, after=after, limit=rows):
+        yield chunk
+        after = chunk[-1].seq
+
+
+async def request_run(database: Database, bulksms_id: UUID) -> Campaign:
+    """Note that the campaign is to run, before anything is reserved for it.
+
+    Should we be lost between the reservation and the start, `half_started` finds it and the start is finished.
+    Raises CampaignNotFoundError, NotRunnableError.
+    """
+    async with database.connection() as connection:
+        await connection.execute(_REQUEST, bulksms_id)
+    campaign = await get(database, bulksms_id)
+    if campaign.status != CampaignStatus.CREATED:
+        raise NotRunnableError(campaign.status)
+    return campaign
+
+
+async def withdraw_run(database: Database, bulksms_id: UUID) -> None:
+    """The campaign cannot run now: leave it as it was before `request_run`."""
+    async with database.connection() as connection:
+        await connection.execute(_WITHDRAW, bulksms_id)
+
+
+async def start(database: Database, bulksms_id: UUID, batch_size: int) -> bool:
+    """Start the campaign, whose cost is reserved; False if another call has. Exactly one call gets True."""
+    async with database.transaction() as connection:
+        started = await connection.fetchval(_START, bulksms_id) is not None
+        if started:
+            await batches.create(connection, bulksms_id, batch_size)
+    return started
+
+
+async def half_started(database: Database, after: float) -> list[UUID]:
+    """Campaigns whose run was asked for more than `after` seconds ago and neither begun nor refused."""
+    async with database.connection() as connection:
+        return [row["id"] for row in await connection.fetch(_HALF_STARTED, after)]
+
+
+def _campaign(row: Record) -> Campaign:
+    campaign = Campaign(*row)
+    return campaign._replace(status=CampaignStatus(campaign.status))

@@ -1,0 +1,137 @@
+"""The callback writer: concurrent callbacks share one batched UPDATE (group commit).
+
+Callers hand in their reports and wait. While one flush is on its way to the disk the next one gathers, so a flush is as
+large as the load makes it: a single report is written at once, a flood in few large statements.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from bulksms.outbox import Entry
+from bulksms.reports import Step, apply
+from common.database import Database
+
+
+class Outcome(NamedTuple):
+    """What became of one caller's reports: each moved its row, was no news, or names no message of ours."""
+
+    applied: int
+    stale: int
+    unknown: int
+
+
+class BufferFullError(Exception):
+    """More reports are waiting than the buffer holds: try again later."""
+
+
+class _Call(NamedTuple):
+    steps: Sequence[Step]
+    done: "asyncio.Future[Outcome]"
+
+
+class ReportWriter:
+    """Gathers reports and commits them in flushes.
+
+    `buffer`: reports that may wait; `flush`: the most in one statement; `flushes`: statements under way at once;
+    `on_entries`: told what each committed flush owes to ds.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        buffer: int,
+        flush: int,
+        flushes: int = 2,
+        on_entries: Callable[[Sequence[Entry]], None],
+    ) -> None:
+        self._database = database
+        self._buffer = buffer
+        self._flush_size = flush
+        self._flushes = flushes
+        self._on_entries = on_entries
+        self._calls: list[_Call] = []
+        self._waiting = 0
+        self._wake = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._closing = False
+
+    def start(self) -> None:
+        """Start to flush."""
+        self._tasks = [asyncio.create_task(self._run()) for _ in range(self._flushes)]
+
+    async def write(self, steps: Sequence[Step]) -> Outcome:
+        """Return once all the reports are committed.
+
+        Raises BufferFullError, with nothing taken, or what the database raised, with nothing of these reports known to
+        be written: the caller sends them again, which is harmless.
+        """
+        if self._waiting + len(steps) > self._buffer or self._closing:
+            raise BufferFullError
+        call = _Call(steps, asyncio.get_running_loop().create_future())
+        self._calls.append(call)
+        self._waiting += len(steps)
+        self._wake.set()
+        return await call.done
+
+    async def close(self) -> None:
+        """Take no more, write what waits, and end."""
+        self._closing = True
+        self._wake.set()
+        await asyncio.gather(*self._tasks)
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            calls = self._take()
+            if calls:
+                await self._write(calls)
+            elif self._closing:
+                return
+            else:
+                self._wake.clear()
+
+    def _take(self) -> list[_Call]:
+        """The oldest calls, as many as fit in one flush, and at least one."""
+        size = count = 0
+        for call in self._calls:
+            if count and size + len(call.steps) > self._flush_size:
+                break
+            size += len(call.steps)
+            count += 1
+        taken = self._calls[:count]
+        del self._calls[:count]
+        return taken
+
+    async def _write(self, calls: list[_Call]) -> None:
+        steps = [step for call in calls for step in call.steps]
+        try:
+            applied = await apply(self._database, steps)
+        except Exception as error:
+            for call in calls:
+                if not call.done.done():
+                    call.done.set_exception(error)
+            return
+        finally:
+            self._waiting -= len(steps)
+        for call, outcome in zip(calls, _share(calls, set(applied.stale), set(applied.unknown)), strict=True):
+            if not call.done.done():
+                call.done.set_result(outcome)
+        if applied.entries:
+            self._on_entries(applied.entries)
+
+
+def _share(calls: Sequence[_Call], stale: set[int], unknown: set[int]) -> list[Outcome]:
+    """Each call's part of what the flush did."""
+    if not stale and not unknown:
+        return [Outcome(len(call.steps), 0, 0) for call in calls]
+    outcomes: list[Outcome] = []
+    start = 0
+    for call in calls:
+        span = range(start, start + len(call.steps))
+        old = sum(position in stale for position in span)
+        lost = sum(position in unknown for position in span)
+        outcomes.append(Outcome(len(span) - old - lost, old, lost))
+        start += len(span)
+    return outcomes

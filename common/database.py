@@ -1,0 +1,73 @@
+"""A PostgreSQL database as the services use it: a pool that outlives restarts of the server."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from common.waiting import wait_for
+
+Connection = PoolConnectionProxy[asyncpg.Record]
+
+# The server is gone, going or coming, or has ended this connection: the same call may succeed later.
+UNAVAILABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InternalClientError,
+)
+# Two transactions stood in each other's way: the same transaction, run again, passes.
+COLLISION = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+
+
+class Database:
+    """A named database and its connection pool."""
+
+    def __init__(self, name: str, dsn: str, connections: int = 10) -> None:
+        self.name = name
+        self.address = urlsplit(dsn).netloc.rpartition("@")[2] or "its socket"
+        self._dsn = dsn
+        self._connections = connections
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+
+    async def open(self, *, wait: bool = True) -> None:
+        """Make the pool; with `wait`, return only when the server answers and has our tables."""
+        self._pool = await asyncpg.create_pool(
+            self._dsn, min_size=0, max_size=self._connections, timeout=5, command_timeout=60
+        )
+        if wait:
+            await self.wait()
+
+    async def wait(self) -> None:
+        """Return once the server answers and the migrations have run."""
+        await wait_for(self.name, self.address, self.check)
+
+    async def check(self) -> None:
+        """Raise if the database does not answer or is not migrated."""
+        async with self.connection() as connection:
+            if not await connection.fetchval("SELECT to_regclass('alembic_version') IS NOT NULL"):
+                raise RuntimeError("no tables: run its migrations (alembic upgrade heads)")
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection from the pool."""
+        assert self._pool is not None, "open() comes first"
+        async with self._pool.acquire(timeout=10) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A connection in a transaction, committed at the end of the block."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def close(self) -> None:
+        """Give the connections back to the server; never hang on a server that does not answer."""
+        if self._pool is not None:
+            self._pool.terminate()

@@ -1,0 +1,114 @@
+"""Jobs between the services: arq queues on Redis, with messages that are plain data.
+
+Redis is only transport. Whoever sends a job has what it tells in a database, and sends it again if nothing came of it.
+"""
+
+from typing import Any
+
+import msgspec
+import structlog
+from arq.connections import ArqRedis
+from redis.asyncio import ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import AbstractBackoff, ExponentialBackoff, NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+GENERAL_QUEUE = "arq:general_queue"
+SALES_QUEUE = "arq:sales_queue"
+
+log = structlog.get_logger()
+
+
+def _encode(value: Any) -> bytes:
+    # Not pickle, arq's default: who can write to Redis must not be able to run code here.
+    return msgspec.msgpack.encode(value, enc_hook=repr)
+
+
+_decode = msgspec.msgpack.decode
+
+# What WorkerSettings must say for the two sides of a queue to understand each other.
+serializer = _encode
+deserializer = _decode
+
+
+class _ToldBackoff(AbstractBackoff):
+    """Waits longer from failure to failure, and says once that Redis is not there."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._waits = ExponentialBackoff(cap=2, base=0.05)
+
+    def compute(self, failures: int) -> float:
+        if failures == 3:
+            log.warning(f"waiting for redis at {self._address}")
+        return float(self._waits.compute(failures))
+
+
+def worker_redis(url: str, queue: str) -> ArqRedis:
+    """The connection of an arq worker: every command waits for Redis as long as it takes, so the worker outlives it."""
+    return _connect(url, queue, Retry(_ToldBackoff(url.rpartition("@")[2]), -1))
+
+
+def _connect(url: str, queue: str, retry: Retry) -> ArqRedis:
+    pool: ConnectionPool = ConnectionPool.from_url(
+        url,
+        retry=retry,
+        retry_on_error=[RedisConnectionError, RedisTimeoutError],
+        socket_timeout=5,
+        socket_connect_timeout=2,
+        socket_keepalive=True,
+    )
+    return ArqRedis(
+        pool_or_conn=pool, job_serializer=serializer, job_deserializer=deserializer, default_queue_name=queue
+    )
+
+
+class JobsUnavailableError(Exception):
+    """Redis does not answer, or no worker has done the job in time."""
+
+
+class JobQueue:
+    """Sends jobs, from a process that cannot wait for Redis: a call fails within seconds if it is gone."""
+
+    def __init__(self, redis: ArqRedis) -> None:
+        self._redis = redis
+
+    @classmethod
+    def connect(cls, url: str) -> "JobQueue":
+        """A queue on the Redis at `url`; connects at first use."""
+        return cls(_connect(url, GENERAL_QUEUE, Retry(NoBackoff(), 1)))
+
+    async def send(self, queue: str, job: str, *args: Any, job_id: str | None = None) -> None:
+        """Put a job into a queue; with `job_id`, only if that one is not waiting or running there.
+
+        Raises JobsUnavailableError.
+        """
+        try:
+            await self._redis.enqueue_job(job, *args, _queue_name=queue, _job_id=job_id)
+        except (RedisError, OSError) as error:
+            raise JobsUnavailableError(f"redis does not answer: {error}") from error
+
+    async def call(self, queue: str, job: str, *args: Any, timeout: float) -> Any:
+        """Send a job and wait up to `timeout` seconds for what it returns. Raises JobsUnavailableError."""
+        try:
+            sent = await self._redis.enqueue_job(job, *args, _queue_name=queue, _expires=timeout)
+            assert sent is not None
+            return await sent.result(timeout=timeout, poll_delay=0.02)
+        except TimeoutError as error:
+            raise JobsUnavailableError(f"no worker has done {job} within {timeout:g} s") from error
+        except (RedisError, OSError) as error:
+            raise JobsUnavailableError(f"redis does not answer: {error}") from error
+
+    async def check(self) -> None:
+        """Raise if Redis does not answer."""
+        await self._redis.ping()
+
+    async def close(self) -> None:
+        await self._redis.aclose(close_connection_pool=True)
+
+
+def every(seconds: int) -> set[int]:
+    """The seconds of a minute at which a cron job of this period runs."""
+    return set(range(0, 60, seconds))

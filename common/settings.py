@@ -1,0 +1,162 @@
+"""Every setting of the system, in one place: read once by each process from the environment and `.env`.
+
+A process calls `load()` where it is put together and hands on what its parts need; nothing else imports settings.
+"""
+
+import os
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_type_hints
+from urllib.parse import urlsplit
+
+import msgspec
+from dotenv import dotenv_values
+from msgspec import Meta
+
+ROOT = Path(__file__).resolve().parent.parent
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Seconds = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+class SettingsError(Exception):
+    """A setting has a value that cannot be used; the message names the setting and what it takes."""
+
+
+class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
+    """The settings with their defaults. The name in the environment is the field's in capitals."""
+
+    # where the parts are
+    ds_dsn: Annotated[str, Meta(description="PostgreSQL of webapi: workspaces and their credit")] = (
+        "postgresql://postgres:postgres@localhost:5432/ds"
+    )
+    salesdb_dsn: Annotated[str, Meta(description="PostgreSQL of salesapi: campaigns and their contacts")] = (
+        "postgresql://postgres:postgres@localhost:5433/salesdb"
+    )
+    redis_url: Annotated[str, Meta(description="Redis or Valkey: job queues and pub/sub")] = "redis://localhost:6379"
+    webapi_host: Annotated[str, Meta(description="address webapi listens on")] = "127.0.0.1"
+    webapi_port: Annotated[Port, Meta(description="port webapi listens on")] = 8000
+    salesapi_host: Annotated[str, Meta(description="address salesapi listens on")] = "127.0.0.1"
+    salesapi_port: Annotated[Port, Meta(description="port salesapi listens on")] = 8002
+    rpc_address: Annotated[str, Meta(description="host:port the gRPC server listens on and its clients call")] = (
+        "127.0.0.1:8003"
+    )
+    carrier_url: Annotated[str, Meta(description="the carrier: where the simulator listens and messages are sent")] = (
+        "http://127.0.0.1:8004"
+    )
+    callback_url: Annotated[str, Meta(description="where the carrier sends its reports: salesapi's `/callback`")] = (
+        "http://127.0.0.1:8002/callback"
+    )
+    data_dir: Annotated[str, Meta(description="folder of the embedded servers' and the simulator's data")] = ".data"
+    log_level: Annotated[str, Meta(description="`debug`, `info`, `warning` or `error`")] = "info"
+
+    # campaigns
+    default_region: Annotated[
+        str, Meta(pattern="^[A-Z]{2}$", description="region (ISO 3166-1) of phone numbers in national form")
+    ] = "FI"
+    sms_price: Annotated[Decimal, Meta(description="credits for one segment of one SMS; whole tenths")] = Decimal("0.1")
+    message_validity: Annotated[
+        Seconds, Meta(description="seconds a submitted message may stay without news before it is expired")
+    ] = 86_400.0
+    upload_max_bytes: Annotated[Count, Meta(description="largest body of `POST /create`, bytes")] = 256 * 1024 * 1024
+    send_batch: Annotated[Count, Meta(le=10_000, description="messages in one submission to the carrier")] = 500
+    send_lanes: Annotated[Count, Meta(le=64, description="submissions of one campaign under way at once")] = 4
+    send_lease: Annotated[
+        Seconds, Meta(description="seconds after which another worker takes over a batch; above `CARRIER_TIMEOUT`")
+    ] = 15.0
+    carrier_timeout: Annotated[Seconds, Meta(description="seconds to wait for the carrier's answer")] = 10.0
+
+    # callbacks and credit
+    callback_buffer: Annotated[Count, Meta(description="reports waiting to be committed before 503 is answered")] = (
+        20_000
+    )
+    callback_flush: Annotated[Count, Meta(le=20_000, description="most reports in one committed flush")] = 2_000
+    rpc_timeout: Annotated[Seconds, Meta(description="deadline of a gRPC call, seconds")] = 5.0
+    relay_after: Annotated[
+        Seconds, Meta(description="seconds an outbox entry may stay unsettled before it is sent again")
+    ] = 5.0
+
+    # the simulated carrier
+    carrier_failed: Annotated[Share, Meta(description="simulator: share of messages that fail to leave")] = 0.02
+    carrier_undelivered: Annotated[Share, Meta(description="simulator: share of sent messages not delivered")] = 0.05
+    carrier_duplicates: Annotated[Share, Meta(description="simulator: share of reports sent twice")] = 0.01
+    carrier_swapped: Annotated[
+        Share, Meta(description="simulator: share of messages whose final report comes before `sent`")
+    ] = 0.01
+    carrier_latency: Annotated[Seconds, Meta(description="simulator: mean seconds from one report to the next")] = 1.0
+    carrier_seed: Annotated[int, Meta(description="simulator: the same seed gives each message the same fate")] = 1
+    carrier_array: Annotated[
+        Count, Meta(le=1_000, description="simulator: most reports in one callback; 1 sends each by itself, no array")
+    ] = 1
+    carrier_connections: Annotated[Count, Meta(description="simulator: callbacks under way at once")] = 64
+    carrier_mps: Annotated[int, Meta(ge=0, description="simulator: messages per second before 429; 0 is no limit")] = 0
+
+    @property
+    def data_path(self) -> Path:
+        """`data_dir`, relative to the repository."""
+        return ROOT / self.data_dir
+
+
+def load(environ: dict[str, str] | None = None) -> Settings:
+    """Read the settings: the environment first, then `.env`, then the defaults.
+
+    Raises SettingsError with the setting's name and what it takes.
+    """
+    given = {**dotenv_values(ROOT / ".env"), **(os.environ if environ is None else environ)}
+    known = {field.encode_name: given[field.encode_name] for field in _fields() if given.get(field.encode_name)}
+    try:
+        settings = msgspec.convert(known, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at ")
+        name = path.strip("`$.")
+        raise SettingsError(f"{name}={known.get(name)!r}: {message}") from None
+    _check(settings)
+    return settings
+
+
+def table() -> str:
+    """The settings as the Markdown table of the README: name, default, meaning."""
+    hints = get_type_hints(Settings, include_extras=True)
+    rows = ["| setting | default | meaning |", "|---|---|---|"]
+    rows += [f"| `{f.encode_name}` | `{f.default}` | {_description(hints[f.name])} |" for f in _fields()]
+    return "\n".join(rows)
+
+
+def _fields() -> tuple[msgspec.structs.FieldInfo, ...]:
+    return msgspec.structs.fields(Settings)
+
+
+def _description(hint: Any) -> str:
+    return next(meta.description for meta in get_args(hint)[1:] if isinstance(meta, Meta) and meta.description)
+
+
+def _check(settings: Settings) -> None:
+    """The rules that a type cannot say."""
+    for name, schemes in _SCHEMES.items():
+        value = getattr(settings, name)
+        parts = urlsplit(value)
+        if parts.scheme not in schemes or not (parts.hostname or parts.query):
+            raise SettingsError(f"{name.upper()}={value!r}: expected an address such as {schemes[0]}://host:port")
+    host, _, port = settings.rpc_address.rpartition(":")
+    if not host or not port.isdigit():
+        raise SettingsError(f"RPC_ADDRESS={settings.rpc_address!r}: expected host:port")
+    if settings.sms_price <= 0 or settings.sms_price % Decimal("0.1"):
+        raise SettingsError(f"SMS_PRICE={settings.sms_price}: expected whole tenths of a credit, above 0")
+    if settings.log_level not in ("debug", "info", "warning", "error"):
+        raise SettingsError(f"LOG_LEVEL={settings.log_level!r}: expected debug, info, warning or error")
+    if settings.send_lease <= settings.carrier_timeout:
+        raise SettingsError(
+            f"SEND_LEASE={settings.send_lease}: must be above CARRIER_TIMEOUT ({settings.carrier_timeout}), "
+            "or a slow answer of the carrier looks like a dead worker"
+        )
+
+
+_SCHEMES = {
+    "ds_dsn": ("postgresql", "postgres"),
+    "salesdb_dsn": ("postgresql", "postgres"),
+    "redis_url": ("redis", "rediss"),
+    "carrier_url": ("http", "https"),
+    "callback_url": ("http", "https"),
+}

@@ -1,0 +1,85 @@
+"""What the web services have in common: how they are served, and how they tell whether they are up and ready."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+import uvicorn
+import uvloop
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from common.problems import Problem
+
+T = TypeVar("T")
+
+Check = Callable[[], Awaitable[object]]
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run a service's main coroutine on uvloop."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main)
+
+
+async def serve(app: Any, host: str, port: int) -> None:
+    """Serve an ASGI app until SIGTERM or Ctrl-C; requests under way are answered first."""
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http="httptools",
+        ws="websockets-sansio",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+    )
+    await uvicorn.Server(config).serve()
+
+
+def json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """An answer in JSON; Decimals become strings, times RFC 3339."""
+    return Response(msgspec.json.encode(content), status, headers, media_type="application/json")
+
+
+async def body(request: Request, type: type[T], limit: int = 64 * 1024) -> T:
+    """The request's JSON body as `type`. Raises Problem 400 (what is wrong, where) or 413."""
+    received = bytearray()
+    async for piece in request.stream():
+        received += piece
+        if len(received) > limit:
+            raise Problem(413, "Body too large", f"this takes at most {limit} bytes")
+    try:
+        return msgspec.json.decode(received, type=type)
+    except msgspec.MsgspecError as error:
+        raise Problem(400, "Body not understood", f"{error}; send a JSON object as the README shows") from None
+
+
+def health_routes(checks: Mapping[str, Check]) -> list[Route]:
+    """`/health`: the process is up. `/ready`: each part that it needs answers within 2 s."""
+
+    async def health(request: Request) -> Response:
+        return json({"status": "up"})
+
+    async def ready(request: Request) -> Response:
+        results = await asyncio.gather(*(_probe(check) for check in checks.values()))
+        parts = dict(zip(checks, results, strict=True))
+        missing = [name for name, state in parts.items() if state != "ok"]
+        if missing:
+            raise Problem(503, "Not ready", f"waiting for {', '.join(missing)}", parts=parts)
+        return json({"status": "ready", "parts": parts})
+
+    return [Route("/health", health), Route("/ready", ready)]
+
+
+async def _probe(check: Check) -> str:
+    try:
+        async with asyncio.timeout(2):
+            await check()
+    except Exception as error:
+        return str(error) or type(error).__name__
+    return "ok"

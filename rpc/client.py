@@ -1,0 +1,169 @@
+"""What the other services ask the rpc node with: typed answers, a deadline on every call, errors of their own."""
+
+from collections.abc import Awaitable
+from decimal import Decimal
+from typing import TypeVar
+from uuid import UUID
+
+import grpc
+import msgspec
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from rpc.stubs import bulksms_pb2, bulksms_pb2_grpc, workspace_credit_pb2, workspace_credit_pb2_grpc
+
+Reply = TypeVar("Reply")
+
+
+class WorkspaceCredit(msgspec.Struct, frozen=True):
+    """A workspace's credit now, in credits; `version` grows with every change."""
+
+    workspace_id: UUID
+    name: str
+    credit: Decimal
+    reserved: Decimal
+    available: Decimal
+    version: int
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """Where a campaign stands: its contacts by status, its cost in credits, its times in RFC 3339 or empty."""
+
+    bulksms_id: UUID
+    workspace_id: UUID
+    name: str
+    status: str
+    contacts: int
+    queued: int
+    sent: int
+    failed: int
+    delivered: int
+    undelivered: int
+    total_cost: Decimal
+    charged: Decimal
+    created_at: str
+    started_at: str
+    completed_at: str
+
+
+class RpcError(Exception):
+    """The rpc node did not answer the question."""
+
+
+class RpcUnavailableError(RpcError):
+    """It is not there, or not in time: the same call may succeed later."""
+
+
+class NotFoundError(RpcError):
+    """There is no workspace or campaign of this id."""
+
+
+class InsufficientCreditError(RpcError):
+    """Too little credit is available, in credits."""
+
+    def __init__(self, message: str, needed: str, available: str) -> None:
+        super().__init__(message)
+        self.needed = needed
+        self.available = available
+
+
+_LATER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
+
+
+class RpcClient:
+    """Asks the rpc node at `address` (host:port); each call has `timeout` seconds, a restart of the node included."""
+
+    def __init__(self, address: str, timeout: float) -> None:
+        self._timeout = timeout
+        # A node that was away is tried again within a second, not after gRPC's own two minutes.
+        self._channel = grpc.aio.insecure_channel(
+            address, options=[("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
+        )
+        self._credit = workspace_credit_pb2_grpc.WorkspaceCreditStub(self._channel)
+        self._bulksms = bulksms_pb2_grpc.BulkSmsStub(self._channel)
+        self._health = health_pb2_grpc.HealthStub(self._channel)
+
+    async def get_workspace_credit(self, workspace_id: UUID) -> WorkspaceCredit:
+        """The workspace's credit now. Raises NotFoundError, RpcUnavailableError."""
+        request = workspace_credit_pb2.GetWorkspaceCreditRequest(workspace_id=str(workspace_id))
+        return _credit(await _ask(self._credit.GetWorkspaceCredit(request, timeout=self._timeout, wait_for_ready=True)))
+
+    async def reserve_credit(self, workspace_id: UUID, campaign_id: UUID, amount: Decimal) -> WorkspaceCredit:
+        """Set `amount` credits aside for a campaign; repeating it changes nothing.
+
+        Raises InsufficientCreditError, NotFoundError, RpcUnavailableError.
+        """
+        request = workspace_credit_pb2.ReserveCreditRequest(
+            workspace_id=str(workspace_id), campaign_id=str(campaign_id), amount=str(amount)
+        )
+        return _credit(await _ask(self._credit.ReserveCredit(request, timeout=self._timeout, wait_for_ready=True)))
+
+    async def release_credit(self, workspace_id: UUID, campaign_id: UUID) -> WorkspaceCredit:
+        """Give back what a campaign that will not run has reserved; repeating it changes nothing."""
+        request = workspace_credit_pb2.ReleaseCreditRequest(
+            workspace_id=str(workspace_id), campaign_id=str(campaign_id)
+        )
+        return _credit(await _ask(self._credit.ReleaseCredit(request, timeout=self._timeout, wait_for_ready=True)))
+
+    async def get_progress(self, bulksms_id: UUID) -> Progress:
+        """Where a campaign stands. Raises NotFoundError, RpcUnavailableError."""
+        request = bulksms_pb2.GetProgressRequest(bulksms_id=str(bulksms_id))
+        return _progress(await _ask(self._bulksms.GetProgress(request, timeout=self._timeout, wait_for_ready=True)))
+
+    async def list_progress(self, workspace_id: UUID, limit: int) -> list[Progress]:
+        """The newest campaigns of a workspace, up to 100. Raises RpcUnavailableError."""
+        request = bulksms_pb2.ListProgressRequest(workspace_id=str(workspace_id), limit=limit)
+        reply = await _ask(self._bulksms.ListProgress(request, timeout=self._timeout, wait_for_ready=True))
+        return [_progress(progress) for progress in reply.campaigns]
+
+    async def check(self, service: str = "") -> None:
+        """Raise RpcUnavailableError unless the node serves `service` (the empty one: the node itself)."""
+        request = health_pb2.HealthCheckRequest(service=service)
+        reply = await _ask(self._health.Check(request, timeout=self._timeout, wait_for_ready=True))
+        if reply.status != health_pb2.HealthCheckResponse.SERVING:
+            raise RpcUnavailableError(f"{service or 'rpc'} is not serving")
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+
+async def get_workspace_credit(address: str, workspace_id: UUID, timeout: float = 5.0) -> WorkspaceCredit:
+    """Ask once for a workspace's credit, with a connection of its own: for scripts and the command line."""
+    client = RpcClient(address, timeout)
+    try:
+        return await client.get_workspace_credit(workspace_id)
+    finally:
+        await client.close()
+
+
+async def _ask(call: Awaitable[Reply]) -> Reply:
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        raise _error(error) from error
+
+
+def _error(error: grpc.aio.AioRpcError) -> RpcError:
+    message = error.details() or error.code().name
+    if error.code() in _LATER:
+        return RpcUnavailableError(f"rpc does not answer: {message}")
+    if error.code() == grpc.StatusCode.NOT_FOUND:
+        return NotFoundError(message)
+    if error.code() == grpc.StatusCode.FAILED_PRECONDITION:
+        extra = {str(key): str(value) for key, value in error.trailing_metadata() or ()}
+        return InsufficientCreditError(message, extra.get("needed", ""), extra.get("available", ""))
+    return RpcError(f"{error.code().name}: {message}")
+
+
+def _credit(reply: workspace_credit_pb2.Credit) -> WorkspaceCredit:
+    return WorkspaceCredit(
+        UUID(reply.workspace_id),
+        reply.name,
+        Decimal(reply.credit),
+        Decimal(reply.reserved),
+        Decimal(reply.available),
+        reply.version,
+    )
+
+
+def _progress(reply: bulksms_pb2.Progress) -> Progress:
+    return msgspec.convert({name: getattr(reply, name) for name in Progress.__struct_fields__}, Progress)

@@ -1,0 +1,197 @@
+"""The gRPC server: questions that need an answer now, answered from the domain that owns the data."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from bulksms import campaigns
+from bulksms.campaigns import Campaign, CampaignNotFoundError
+from common import logs
+from common.database import UNAVAILABLE, Database
+from common.money import MoneyError, parse_credits
+from common.settings import Settings
+from rpc.stubs import bulksms_pb2, bulksms_pb2_grpc, workspace_credit_pb2, workspace_credit_pb2_grpc
+from workspace import credit
+from workspace.credit import (
+    Credit,
+    InsufficientCreditError,
+    ReservationConflictError,
+    WorkspaceNotFoundError,
+)
+
+log = structlog.get_logger()
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Reply = TypeVar("Reply")
+
+_WORKSPACE_CREDIT = "workspace_credit.WorkspaceCredit"
+_BULKSMS = "bulksms.BulkSms"
+
+
+class WorkspaceCreditServicer(workspace_credit_pb2_grpc.WorkspaceCreditServicer):
+    """Answers questions about credit from ds."""
+
+    def __init__(self, ds: Database) -> None:
+        self._ds = ds
+
+    async def GetWorkspaceCredit(
+        self, request: workspace_credit_pb2.GetWorkspaceCreditRequest, context: Context
+    ) -> workspace_credit_pb2.Credit:
+        workspace_id = await _uuid(context, "workspace_id", request.workspace_id)
+        return _credit(await _answer(context, lambda: credit.get(self._ds, workspace_id)))
+
+    async def ReserveCredit(
+        self, request: workspace_credit_pb2.ReserveCreditRequest, context: Context
+    ) -> workspace_credit_pb2.Credit:
+        workspace_id = await _uuid(context, "workspace_id", request.workspace_id)
+        campaign_id = await _uuid(context, "campaign_id", request.campaign_id)
+        try:
+            amount = parse_credits(request.amount)
+        except MoneyError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"amount: {error}")
+        if amount <= 0:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "amount: must be above 0")
+        return _credit(await _answer(context, lambda: credit.reserve(self._ds, workspace_id, campaign_id, amount)))
+
+    async def ReleaseCredit(
+        self, request: workspace_credit_pb2.ReleaseCreditRequest, context: Context
+    ) -> workspace_credit_pb2.Credit:
+        workspace_id = await _uuid(context, "workspace_id", request.workspace_id)
+        campaign_id = await _uuid(context, "campaign_id", request.campaign_id)
+        return _credit(await _answer(context, lambda: credit.release(self._ds, workspace_id, campaign_id)))
+
+
+class BulkSmsServicer(bulksms_pb2_grpc.BulkSmsServicer):
+    """Answers questions about campaigns from salesdb."""
+
+    def __init__(self, salesdb: Database) -> None:
+        self._salesdb = salesdb
+
+    async def GetProgress(self, request: bulksms_pb2.GetProgressRequest, context: Context) -> bulksms_pb2.Progress:
+        bulksms_id = await _uuid(context, "bulksms_id", request.bulksms_id)
+        return _progress(await _answer(context, lambda: campaigns.get(self._salesdb, bulksms_id)))
+
+    async def ListProgress(
+        self, request: bulksms_pb2.ListProgressRequest, context: Context
+    ) -> bulksms_pb2.ListProgressReply:
+        workspace_id = await _uuid(context, "workspace_id", request.workspace_id)
+        limit = request.limit or 20
+        if not 1 <= limit <= 100:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "limit: must be 1 to 100")
+        found = await _answer(context, lambda: campaigns.page(self._salesdb, workspace_id, None, limit))
+        return bulksms_pb2.ListProgressReply(campaigns=[_progress(campaign) for campaign in found])
+
+
+async def _answer(context: Context, ask: Callable[[], Awaitable[Reply]]) -> Reply:
+    """What the domain answers, or its error as a gRPC status."""
+    try:
+        return await ask()
+    except (WorkspaceNotFoundError, CampaignNotFoundError) as error:
+        await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
+    except InsufficientCreditError as error:
+        context.set_trailing_metadata((("needed", str(error.needed)), ("available", str(error.available))))
+        await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+    except ReservationConflictError as error:
+        await context.abort(grpc.StatusCode.ALREADY_EXISTS, str(error))
+    except UNAVAILABLE as error:
+        log.warning("the database does not answer", reason=str(error) or type(error).__name__)
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "the database does not answer")
+    raise AssertionError("abort() raises")
+
+
+async def _uuid(context: Context, field: str, value: str) -> UUID:
+    try:
+        return UUID(value)
+    except ValueError:
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{field}: {value!r} is no UUID")
+    raise AssertionError("abort() raises")
+
+
+def _credit(now: Credit) -> workspace_credit_pb2.Credit:
+    return workspace_credit_pb2.Credit(
+        workspace_id=str(now.workspace_id),
+        name=now.name,
+        credit=str(now.credit),
+        reserved=str(now.reserved),
+        available=str(now.available),
+        version=now.version,
+    )
+
+
+def _progress(campaign: Campaign) -> bulksms_pb2.Progress:
+    return bulksms_pb2.Progress(
+        bulksms_id=str(campaign.id),
+        workspace_id=str(campaign.workspace_id),
+        name=campaign.name,
+        status=campaign.status,
+        contacts=campaign.contact_count,
+        **{str(status): count for status, count in campaign.statuses.items()},
+        total_cost=str(campaign.total_cost),
+        charged=str(campaign.charged),
+        created_at=_time(campaign.created_at),
+        started_at=_time(campaign.started_at),
+        completed_at=_time(campaign.completed_at),
+    )
+
+
+def _time(moment: datetime | None) -> str:
+    return moment.isoformat() if moment else ""
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or Ctrl-C."""
+    logs.configure(settings.log_level, "rpc")
+    asyncio.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    ds, salesdb = Database("ds", settings.ds_dsn), Database("salesdb", settings.salesdb_dsn)
+    await asyncio.gather(ds.open(wait=False), salesdb.open(wait=False))
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    workspace_credit_pb2_grpc.add_WorkspaceCreditServicer_to_server(WorkspaceCreditServicer(ds), server)
+    bulksms_pb2_grpc.add_BulkSmsServicer_to_server(BulkSmsServicer(salesdb), server)
+    statuses = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(statuses, server)
+    server.add_insecure_port(settings.rpc_address)
+    await server.start()
+    log.info("rpc listens", address=settings.rpc_address)
+    watches = [
+        asyncio.create_task(_watch(statuses, _WORKSPACE_CREDIT, ds)),
+        asyncio.create_task(_watch(statuses, _BULKSMS, salesdb)),
+    ]
+    stop = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+    await stop.wait()
+    for watch in watches:
+        watch.cancel()
+    await statuses.enter_graceful_shutdown()
+    await server.stop(grace=5)
+    await asyncio.gather(ds.close(), salesdb.close())
+
+
+async def _watch(statuses: health.aio.HealthServicer, service: str, database: Database, period: float = 2.0) -> None:
+    """Tell the health service whether the database behind a service answers."""
+    while True:
+        await statuses.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
+        await database.wait()
+        await statuses.set(service, health_pb2.HealthCheckResponse.SERVING)
+        await _until_lost(database, period)
+
+
+async def _until_lost(database: Database, period: float) -> None:
+    """Return when the database, asked every `period` seconds, does not answer."""
+    while True:
+        await asyncio.sleep(period)
+        try:
+            await database.check()
+        except Exception as error:
+            log.warning(f"{database.name} does not answer", reason=str(error) or type(error).__name__)
+            return

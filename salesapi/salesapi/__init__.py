@@ -1,0 +1,1 @@
+"""The web service of node 2 and its worker."""

@@ -1,0 +1,66 @@
+"""Puts the salesapi process together: settings, connections, and the handlers that are given them."""
+
+import asyncio
+from typing import Any
+
+from starlette.applications import Starlette
+
+from bulksms.report_writer import ReportWriter
+from common import logs, problems, web
+from common.database import Database
+from common.jobs import JobQueue
+from common.settings import Settings
+from rpc.client import RpcClient
+from salesapi.salesapi.callback import Callback
+from salesapi.salesapi.charges import Charges
+from salesapi.salesapi.create import Create
+from salesapi.salesapi.endpoints import Endpoints
+from salesapi.salesapi.running import Runner
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or Ctrl-C; reports that were taken are committed first."""
+    logs.configure(settings.log_level, "salesapi")
+    web.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    salesdb = Database("salesdb", settings.salesdb_dsn)
+    jobs = JobQueue.connect(settings.redis_url)
+    rpc = RpcClient(settings.rpc_address, settings.rpc_timeout)
+    charges = Charges(jobs)
+    writer = ReportWriter(
+        salesdb, buffer=settings.callback_buffer, flush=settings.callback_flush, on_entries=charges.add
+    )
+    runner = Runner(salesdb, rpc, jobs, batch=settings.send_batch, lanes=settings.send_lanes)
+    create = Create(
+        salesdb,
+        rpc,
+        region=settings.default_region,
+        price=settings.sms_price,
+        max_bytes=settings.upload_max_bytes,
+    )
+    app = Starlette(
+        routes=[
+            *Endpoints(salesdb, runner, create).routes,
+            *web.health_routes({"salesdb": salesdb.check, "redis": jobs.check, "rpc": rpc.check}),
+        ]
+    )
+    problems.install(app)
+    await salesdb.open(wait=False)
+    writer.start()
+    tasks = [asyncio.create_task(salesdb.wait()), asyncio.create_task(charges.run())]
+    await web.serve(_with_callback(Callback(writer), app), settings.salesapi_host, settings.salesapi_port)
+    await writer.close()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(rpc.close(), jobs.close(), salesdb.close())
+
+
+def _with_callback(callback: Callback, app: Starlette) -> Any:
+    """Callbacks pass by the framework; all else goes through it."""
+
+    async def route(scope: Any, receive: Any, send: Any) -> None:
+        await (callback if scope.get("path") == "/callback" else app)(scope, receive, send)
+
+    return route

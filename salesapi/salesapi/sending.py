@@ -1,0 +1,133 @@
+"""Sends campaigns to the carrier, batch by batch; what each batch has reached is committed around every call."""
+
+import asyncio
+import random
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+from uuid import UUID
+
+import structlog
+
+from bulksms import batches, campaigns, message_id, reports
+from bulksms.batches import Batch
+from bulksms.message import Template
+from bulksms.reports import Step
+from bulksms.status import SmsStatus
+from common.database import Database
+from salesapi.carrier.port import (
+    Carrier,
+    CarrierBusy,
+    CarrierRefused,
+    CarrierUnavailable,
+    CarrierUnknown,
+    Message,
+)
+from salesapi.salesapi.charges import Charges
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+_LONGEST_PAUSE = 30.0  # seconds between two tries of a batch
+_LAST_CALL = 5.0  # seconds for a submission under way when the worker is told to stop
+
+
+class Sender:
+    """Takes batches of campaigns and submits them; at most `lanes` of one campaign at once in this process."""
+
+    def __init__(self, salesdb: Database, carrier: Carrier, charges: Charges, *, lanes: int, lease: float) -> None:
+        self._salesdb = salesdb
+        self._carrier = carrier
+        self._charges = charges
+        self._lanes = lanes
+        self._lease = lease
+        self._active: dict[UUID, int] = {}
+
+    async def send(self, bulksms_id: UUID) -> int:
+        """One lane: submit batch after batch until none is to be had now. Returns how many."""
+        if self._active.get(bulksms_id, 0) >= self._lanes:
+            return 0
+        self._active[bulksms_id] = self._active.get(bulksms_id, 0) + 1
+        try:
+            return await self._lane(bulksms_id)
+        finally:
+            self._active[bulksms_id] -= 1
+            if not self._active[bulksms_id]:
+                del self._active[bulksms_id]
+
+    async def _lane(self, bulksms_id: UUID) -> int:
+        template: Template | None = None
+        taken = 0
+        while batch := await batches.claim(self._salesdb, bulksms_id, self._lease, idempotent=self._carrier.idempotent):
+            template = template or Template.parse((await campaigns.get(self._salesdb, bulksms_id)).message)
+            if not await _to_the_end(self._submit(batch, await self._messages(batch, template))):
+                break  # the carrier wants a pause: the schedule takes up the rest
+            taken += 1
+        return taken
+
+    async def _messages(self, batch: Batch, template: Template) -> list[Message]:
+        return [
+            Message(
+                message_id.encode(batch.bulksms_id, contact.seq),
+                contact.contact_number,
+                template.render(contact.fields or ()),
+            )
+            for contact in await batches.contacts(self._salesdb, batch)
+        ]
+
+    async def _submit(self, batch: Batch, messages: list[Message]) -> bool:
+        """Call the carrier once and commit what is known afterwards; False if it should be left alone for a while."""
+        try:
+            submission = await self._carrier.submit(batch.key, messages)
+        except (CarrierBusy, CarrierUnavailable) as error:
+            await self._postpone(batch, error, getattr(error, "retry_after", 0.0))
+            return False
+        except CarrierUnknown as error:
+            if self._carrier.idempotent:
+                await self._postpone(batch, error)
+            else:
+                log.warning("nobody knows if a batch was sent", batch=batch.key, reason=str(error))
+                await batches.unknown(self._salesdb, batch, str(error))
+            return False
+        except CarrierRefused as error:
+            log.error("the carrier refused a batch", batch=batch.key, reason=str(error))
+            await self._fail(batch, [(message.message_id, "refused") for message in messages])
+            await batches.refused(self._salesdb, batch, str(error))
+            return True
+        if submission.rejected:
+            await self._fail(batch, submission.rejected)
+        await batches.submitted(self._salesdb, batch)
+        return True
+
+    async def _postpone(self, batch: Batch, error: Exception, at_least: float = 0.0) -> None:
+        delay = min(0.2 * 2**batch.attempt, _LONGEST_PAUSE) * random.uniform(0.5, 1.0)
+        log.warning("batch postponed", batch=batch.key, attempt=batch.attempt, reason=str(error))
+        await batches.postpone(self._salesdb, batch, max(delay, at_least), str(error))
+
+    async def _fail(self, batch: Batch, rejected: list[tuple[str, str]]) -> None:
+        """The carrier will not send these messages: they have not left."""
+        rows = [(message_id.decode(rejected_id), reason) for rejected_id, reason in rejected]
+        await self._apply([Step(*row, SmsStatus.FAILED, reason[:100]) for row, reason in rows if row])
+
+    async def expire(self, validity: float) -> None:
+        """Make `undelivered` what has had no news for `validity` seconds since it was submitted."""
+        for batch in await batches.silent(self._salesdb, validity):
+            rows = await batches.silent_rows(self._salesdb, batch)
+            if rows:
+                log.info("messages expired", batch=batch.key, messages=len(rows))
+                await self._apply([Step(batch.bulksms_id, seq, SmsStatus.UNDELIVERED, "expired") for seq in rows])
+            await batches.close(self._salesdb, batch)
+
+    async def _apply(self, steps: list[Step]) -> None:
+        applied = await reports.apply(self._salesdb, steps)
+        self._charges.add(applied.entries)
+
+
+async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """Do the work to its end even if we are cancelled meanwhile: half a submission is one nobody knows about."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=_LAST_CALL)
+        raise

@@ -1,0 +1,117 @@
+"""The worker on `arq:sales_queue`: sends campaigns, relays the outbox, expires messages that stay silent.
+
+    arq salesapi.salesapi.worker_swarm.sales_worker.WorkerSettings
+
+Jobs make it fast, the schedule makes it sure: what must happen is read from salesdb every two seconds, so a job that
+Redis has lost is only late.
+"""
+
+import asyncio
+from typing import Any, ClassVar
+from uuid import UUID
+
+import structlog
+from arq import cron, func
+
+from bulksms import batches, campaigns, outbox
+from bulksms.campaigns import NotRunnableError
+from common import logs
+from common.database import Database
+from common.jobs import SALES_QUEUE, JobQueue, deserializer, every, serializer, worker_redis
+from common.settings import load
+from rpc.client import RpcClient, RpcError
+from salesapi.carrier.http import HttpCarrier
+from salesapi.salesapi import charges
+from salesapi.salesapi.charges import Charges
+from salesapi.salesapi.running import Runner
+from salesapi.salesapi.sending import Sender
+
+log = structlog.get_logger()
+
+
+async def send_campaign(ctx: dict[str, Any], bulksms_id: str) -> int:
+    """Submit batches of the campaign until none is left. Returns how many."""
+    sent: int = await ctx["sender"].send(UUID(bulksms_id))
+    return sent
+
+
+async def settle_outbox(ctx: dict[str, Any], references: list[str]) -> None:
+    """Note which entries ds has in its ledger."""
+    await outbox.settle(ctx["salesdb"], [UUID(reference) for reference in references])
+
+
+async def resume_campaigns(ctx: dict[str, Any]) -> None:
+    """Find campaigns with something to send, and runs that were cut short before their start; take them up."""
+    if not ctx["carrier"].idempotent:
+        await batches.abandon(ctx["salesdb"])
+    for bulksms_id in await campaigns.half_started(ctx["salesdb"], after=10):
+        try:
+            await ctx["runner"].run(bulksms_id)
+        except (NotRunnableError, RpcError) as error:
+            log.warning("the run cannot be finished", bulksms_id=str(bulksms_id), reason=str(error))
+    for bulksms_id in await batches.unfinished(ctx["salesdb"]):
+        await ctx["runner"].send(bulksms_id)
+
+
+async def relay_outbox(ctx: dict[str, Any]) -> None:
+    """Send again what ds has not settled in time."""
+    while entries := await outbox.overdue(ctx["salesdb"], _settings.relay_after):
+        log.info("outbox relayed", entries=len(entries))
+        await charges.send(ctx["jobs"], entries)
+
+
+async def expire_silent(ctx: dict[str, Any]) -> None:
+    """End the wait for messages without news."""
+    await ctx["sender"].expire(_settings.message_validity)
+
+
+async def startup(ctx: dict[str, Any]) -> None:
+    """Make the connections; wait for the database."""
+    logs.configure(_settings.log_level, "sales_worker")
+    ctx["salesdb"] = Database("salesdb", _settings.salesdb_dsn)
+    ctx["jobs"] = JobQueue.connect(_settings.redis_url)
+    ctx["rpc"] = RpcClient(_settings.rpc_address, _settings.rpc_timeout)
+    ctx["carrier"] = HttpCarrier(_settings.carrier_url, _settings.callback_url, _settings.carrier_timeout)
+    ctx["charges"] = Charges(ctx["jobs"])
+    ctx["sender"] = Sender(
+        ctx["salesdb"], ctx["carrier"], ctx["charges"], lanes=_settings.send_lanes, lease=_settings.send_lease
+    )
+    ctx["runner"] = Runner(
+        ctx["salesdb"], ctx["rpc"], ctx["jobs"], batch=_settings.send_batch, lanes=_settings.send_lanes
+    )
+    await ctx["salesdb"].open()
+    ctx["charging"] = asyncio.create_task(ctx["charges"].run())
+    log.info("sales worker is ready")
+
+
+async def shutdown(ctx: dict[str, Any]) -> None:
+    """Close the connections."""
+    ctx["charging"].cancel()
+    await asyncio.gather(ctx["carrier"].close(), ctx["rpc"].close(), ctx["jobs"].close(), ctx["salesdb"].close())
+
+
+_settings = load()
+_SCHEDULE = {"second": every(2), "keep_result": 0, "run_at_startup": True}
+
+
+class WorkerSettings:
+    """How arq runs this worker."""
+
+    functions: ClassVar = [
+        func(send_campaign, timeout=3600, keep_result=0),  # a lane is as long as its campaign
+        func(settle_outbox, keep_result=0),
+    ]
+    cron_jobs: ClassVar = [
+        cron(resume_campaigns, **_SCHEDULE),
+        cron(relay_outbox, **_SCHEDULE),
+        cron(expire_silent, **_SCHEDULE),
+    ]
+    queue_name = SALES_QUEUE
+    redis_pool = worker_redis(_settings.redis_url, SALES_QUEUE)
+    job_serializer = serializer
+    job_deserializer = deserializer
+    on_startup = startup
+    on_shutdown = shutdown
+    poll_delay = 0.05  # seconds
+    max_jobs = 50
+    job_timeout = 30  # seconds

@@ -1,0 +1,1 @@
+"""Node 1: the credit of workspaces, over HTTP and WebSocket."""

@@ -1,0 +1,1 @@
+"""The web service of node 1 and its worker."""

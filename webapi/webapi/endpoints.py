@@ -1,0 +1,102 @@
+"""webapi over HTTP: a workspace's credit, its top-up, and its campaigns as the rpc node tells of them."""
+
+from typing import Annotated
+from uuid import UUID, uuid4
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from common.database import Database
+from common.jobs import GENERAL_QUEUE, JobQueue, JobsUnavailableError
+from common.money import MoneyError, parse_credits
+from common.problems import Problem, unavailable
+from common.web import body, json
+from rpc.client import NotFoundError, RpcClient, RpcUnavailableError
+from webapi.webapi.news import encode
+from workspace import credit
+from workspace.credit import WorkspaceNotFoundError
+
+
+class TopUp(msgspec.Struct, forbid_unknown_fields=True):
+    """Credits to add. The same `reference` adds them once, however often it is sent."""
+
+    amount: str
+    reference: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
+
+
+class Endpoints:
+    """The handlers, with what they need."""
+
+    def __init__(self, ds: Database, jobs: JobQueue, rpc: RpcClient) -> None:
+        self._ds = ds
+        self._jobs = jobs
+        self._rpc = rpc
+
+    @property
+    def routes(self) -> list[Route]:
+        return [
+            Route("/workspaces/{workspace_id}", self.get_workspace),
+            Route("/workspaces/{workspace_id}/topup", self.top_up, methods=["POST"]),
+            Route("/workspaces/{workspace_id}/bulksms", self.list_campaigns),
+            Route("/bulksms/{bulksms_id}", self.get_campaign),
+        ]
+
+    async def get_workspace(self, request: Request) -> Response:
+        """`GET /workspaces/{id}`: the credit now."""
+        try:
+            now = await credit.get(self._ds, _uuid(request, "workspace_id"))
+        except WorkspaceNotFoundError as error:
+            raise Problem(404, "No such workspace", str(error)) from None
+        return Response(encode(now), media_type="application/json")
+
+    async def top_up(self, request: Request) -> Response:
+        """`POST /workspaces/{id}/topup`: add credit; answered when it is in the ledger.
+
+        The general worker does it, as it does every change of credit but a reservation. Should no answer come in time,
+        sending the same reference again is harmless.
+        """
+        workspace_id = _uuid(request, "workspace_id")
+        asked = await body(request, TopUp)
+        try:
+            amount = parse_credits(asked.amount)
+        except MoneyError as error:
+            raise Problem(422, "Amount not usable", f"amount: {error}") from None
+        if amount <= 0:
+            raise Problem(422, "Amount not usable", "amount: must be above 0")
+        reference = asked.reference or uuid4().hex
+        try:
+            done = await self._jobs.call(
+                GENERAL_QUEUE, "topup_credit", str(workspace_id), str(amount), reference, timeout=5
+            )
+        except JobsUnavailableError as error:
+            raise unavailable(f"{error} (send the same reference {reference!r} again: it is added once)") from None
+        if done is None:
+            raise Problem(404, "No such workspace", f"there is no workspace {workspace_id}")
+        return json({**done, "reference": reference})
+
+    async def get_campaign(self, request: Request) -> Response:
+        """`GET /bulksms/{id}`: a campaign's progress, asked of the rpc node."""
+        try:
+            return json(await self._rpc.get_progress(_uuid(request, "bulksms_id")))
+        except NotFoundError as error:
+            raise Problem(404, "No such campaign", str(error)) from None
+        except RpcUnavailableError as error:
+            raise unavailable(str(error)) from None
+
+    async def list_campaigns(self, request: Request) -> Response:
+        """`GET /workspaces/{id}/bulksms`: the newest campaigns of a workspace, asked of the rpc node."""
+        try:
+            found = await self._rpc.list_progress(_uuid(request, "workspace_id"), limit=100)
+        except RpcUnavailableError as error:
+            raise unavailable(str(error)) from None
+        return json({"bulksms": found})
+
+
+def _uuid(request: Request, name: str) -> UUID:
+    value = request.path_params[name]
+    try:
+        return UUID(value)
+    except ValueError:
+        raise Problem(404, "No such resource", f"{value!r} is no {name}: it must be a UUID") from None

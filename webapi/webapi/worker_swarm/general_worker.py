@@ -1,0 +1,102 @@
+"""The worker on `arq:general_queue`: every change of credit but a reservation, and the news of it.
+
+arq webapi.webapi.worker_swarm.general_worker.WorkerSettings
+"""
+
+import asyncio
+from decimal import Decimal
+from typing import Any, ClassVar
+from uuid import UUID
+
+import structlog
+from arq import func
+
+from common import logs
+from common.broadcast import KrispBroadcast
+from common.database import Database
+from common.jobs import (
+    GENERAL_QUEUE,
+    SALES_QUEUE,
+    JobQueue,
+    JobsUnavailableError,
+    deserializer,
+    serializer,
+    worker_redis,
+)
+from common.settings import load
+from webapi.webapi import news
+from workspace import credit
+from workspace.credit import Entry, WorkspaceNotFoundError
+
+log = structlog.get_logger()
+
+
+async def deduct_credit(ctx: dict[str, Any], entries: list[dict[str, str]]) -> None:
+    """Carry outbox entries (charges, and the releases at a campaign's end) into the ledger, each once.
+
+    What is settled is told to the sales worker; what is not is sent again by it.
+    """
+    changed, settled = await credit.deduct(
+        ctx["ds"],
+        [
+            Entry(e["reference"], UUID(e["workspace_id"]), UUID(e["campaign_id"]), e["kind"], Decimal(e["amount"]))
+            for e in entries
+        ],
+    )
+    for now in changed:
+        await news.publish(ctx["broadcast"], now)
+    if len(settled) < len(entries):
+        log.error("charges beyond the credit wait for a top-up", entries=len(entries) - len(settled))
+    try:
+        await ctx["jobs"].send(SALES_QUEUE, "settle_outbox", settled)
+    except JobsUnavailableError as error:
+        log.warning("settled entries not told, they will be sent again", reason=str(error))
+
+
+async def topup_credit(ctx: dict[str, Any], workspace_id: str, amount: str, reference: str) -> dict[str, Any] | None:
+    """Add `amount` credits, once per reference. Returns the credit afterwards; None if there is no such workspace."""
+    try:
+        now = await credit.top_up(ctx["ds"], UUID(workspace_id), Decimal(amount), reference)
+    except WorkspaceNotFoundError:
+        return None
+    await news.publish(ctx["broadcast"], now)
+    return {
+        "workspace_id": workspace_id,
+        "credit": str(now.credit),
+        "available": str(now.available),
+        "version": now.version,
+    }
+
+
+async def startup(ctx: dict[str, Any]) -> None:
+    """Make the connections; wait for the database."""
+    logs.configure(_settings.log_level, "general_worker")
+    ctx["ds"] = Database("ds", _settings.ds_dsn)
+    ctx["broadcast"] = KrispBroadcast.connect(_settings.redis_url)
+    ctx["jobs"] = JobQueue.connect(_settings.redis_url)
+    await ctx["ds"].open()
+    log.info("general worker is ready")
+
+
+async def shutdown(ctx: dict[str, Any]) -> None:
+    """Close the connections."""
+    await asyncio.gather(ctx["broadcast"].close(), ctx["jobs"].close(), ctx["ds"].close())
+
+
+_settings = load()
+
+
+class WorkerSettings:
+    """How arq runs this worker."""
+
+    functions: ClassVar = [func(deduct_credit, keep_result=0), topup_credit]
+    queue_name = GENERAL_QUEUE
+    redis_pool = worker_redis(_settings.redis_url, GENERAL_QUEUE)
+    job_serializer = serializer
+    job_deserializer = deserializer
+    on_startup = startup
+    on_shutdown = shutdown
+    poll_delay = 0.05  # seconds; how late a charge may be seen on the WebSocket
+    max_jobs = 10
+    job_timeout = 30  # seconds; a job of a worker that was killed is free again 10 s later
+    keep_result = 60  # seconds; the answer of a top-up

@@ -1,0 +1,1 @@
+"""The credit domain: workspaces, what they own, what is reserved, and the ledger of every change."""

@@ -1,0 +1,248 @@
+"""Every change of a workspace's credit, each written to the ledger once: `reference` makes repeating it harmless.
+
+Amounts are credits in whole tenths. `credit` is what a workspace owns, `reserved` the part that its running campaigns
+may still spend; what is left is available. A charge lowers credit and reservation together.
+"""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from common.database import Connection, Database
+
+
+class Credit(NamedTuple):
+    """A workspace's credit at one moment; `version` grows with every change."""
+
+    workspace_id: UUID
+    name: str
+    credit: Decimal
+    reserved: Decimal
+    version: int
+
+    @property
+    def available(self) -> Decimal:
+        return self.credit - self.reserved
+
+
+class Entry(NamedTuple):
+    """One movement of a campaign's money as salesdb's outbox tells it: kind is `charge` or `release`."""
+
+    reference: str
+    workspace_id: UUID
+    campaign_id: UUID
+    kind: str
+    amount: Decimal
+
+
+class WorkspaceNotFoundError(Exception):
+    """There is no workspace of this id."""
+
+
+class ReservationConflictError(Exception):
+    """The campaign already has a reservation, of another amount or workspace."""
+
+
+class InsufficientCreditError(Exception):
+    """What is available does not cover what is needed, in credits."""
+
+    def __init__(self, needed: Decimal, available: Decimal) -> None:
+        super().__init__(f"{needed} credits are needed, {available} are available")
+        self.needed = needed
+        self.available = available
+
+
+_COLUMNS = "id, name, credit, reserved, version"
+
+_GET = f"SELECT {_COLUMNS} FROM workspace WHERE id = ANY($1)"
+
+_LOCK = f"SELECT {_COLUMNS} FROM workspace WHERE id = ANY($1) ORDER BY id FOR UPDATE"
+
+_CREATE = f"INSERT INTO workspace (name) VALUES ($1) RETURNING {_COLUMNS}"
+
+_RECORD = """
+    INSERT INTO ledger (workspace_id, campaign_id, kind, amount, reference)
+    VALUES ($1, $2, $3, $4, $5)
+    ON CONFLICT (reference) DO NOTHING
+    RETURNING id
+"""
+
+_ADD = f"""
+    UPDATE workspace
+    SET credit = credit + $2, reserved = reserved + $3, version = version + 1, modified_at = now()
+    WHERE id = $1
+    RETURNING {_COLUMNS}
+"""
+
+# The entries that the ledger does not know yet, summed by campaign and by workspace. What a campaign is charged comes
+# out of its reservation while that lasts; a charge after its end (news that came too late) out of what is available.
+_SETTLE = f"""
+    WITH fresh AS (
+        INSERT INTO ledger (workspace_id, campaign_id, kind, amount, reference)
+        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::numeric[], $5::text[])
+        ON CONFLICT (reference) DO NOTHING
+        RETURNING workspace_id, campaign_id, kind, amount
+    ), due AS (
+        SELECT workspace_id, campaign_id,
+               coalesce(sum(amount) FILTER (WHERE kind = 'charge'), 0) AS charge,
+               coalesce(sum(amount) FILTER (WHERE kind = 'release'), 0) AS release
+        FROM fresh
+        GROUP BY workspace_id, campaign_id
+    ), settled AS (
+        UPDATE reservation
+        SET charged = charged + due.charge, released = released + due.release
+        FROM due
+        WHERE reservation.campaign_id = due.campaign_id
+        RETURNING due.campaign_id,
+                  greatest(0, old.amount - old.charged - old.released)
+                  - greatest(0, new.amount - new.charged - new.released) AS freed
+    ), total AS (
+        SELECT workspace_id, sum(charge) AS charge, sum(coalesce(freed, 0)) AS freed
+        FROM due LEFT JOIN settled USING (campaign_id)
+        GROUP BY workspace_id
+    )
+    UPDATE workspace
+    SET credit = credit - total.charge, reserved = reserved - total.freed,
+        version = version + 1, modified_at = now()
+    FROM total
+    WHERE workspace.id = total.workspace_id
+    RETURNING {_COLUMNS}
+"""
+
+
+async def get(database: Database, workspace_id: UUID) -> Credit:
+    """The workspace's credit now. Raises WorkspaceNotFoundError."""
+    found = await get_many(database, [workspace_id])
+    if not found:
+        raise WorkspaceNotFoundError(f"there is no workspace {workspace_id}")
+    return found[0]
+
+
+async def get_many(database: Database, workspace_ids: Sequence[UUID]) -> list[Credit]:
+    """The credit of those of the workspaces that exist."""
+    async with database.connection() as connection:
+        return [Credit(*row) for row in await connection.fetch(_GET, workspace_ids)]
+
+
+async def create(database: Database, name: str, credit: Decimal) -> Credit:
+    """A new workspace that opens with `credit`; the ledger tells of it as of every top-up."""
+    async with database.transaction() as connection:
+        made = Credit(*(await connection.fetch(_CREATE, name))[0])
+        if not credit:
+            return made
+        return await _top_up(connection, made.workspace_id, credit, f"opening:{made.workspace_id}")
+
+
+async def top_up(database: Database, workspace_id: UUID, amount: Decimal, reference: str) -> Credit:
+    """Add credit, once per reference. Raises WorkspaceNotFoundError."""
+    async with database.transaction() as connection:
+        return await _top_up(connection, workspace_id, amount, f"topup:{workspace_id}:{reference}")
+
+
+async def _top_up(connection: Connection, workspace_id: UUID, amount: Decimal, reference: str) -> Credit:
+    now = await _lock(connection, workspace_id)
+    if await connection.fetchval(_RECORD, workspace_id, None, "topup", amount, reference) is None:
+        return now
+    return Credit(*(await connection.fetch(_ADD, workspace_id, amount, Decimal(0)))[0])
+
+
+async def reserve(database: Database, workspace_id: UUID, campaign_id: UUID, amount: Decimal) -> Credit:
+    """Set `amount` aside for a campaign, once per campaign, and only if it is available.
+
+    Raises WorkspaceNotFoundError, InsufficientCreditError, and ReservationConflictError if the campaign holds a
+    reservation that differs.
+    """
+    async with database.transaction() as connection:
+        now = await _lock(connection, workspace_id)
+        held = await connection.fetchrow(
+            "SELECT workspace_id, amount FROM reservation WHERE campaign_id = $1", campaign_id
+        )
+        if held:
+            if tuple(held) != (workspace_id, amount):
+                raise ReservationConflictError(
+                    f"campaign {campaign_id} holds a reservation of {held['amount']} credits"
+                )
+            return now
+        if now.available < amount:
+            raise InsufficientCreditError(amount, now.available)
+        await connection.execute(
+            "INSERT INTO reservation (campaign_id, workspace_id, amount) VALUES ($1, $2, $3)",
+            campaign_id,
+            workspace_id,
+            amount,
+        )
+        await connection.fetchval(_RECORD, workspace_id, campaign_id, "reserve", amount, f"reserve:{campaign_id}")
+        return Credit(*(await connection.fetch(_ADD, workspace_id, Decimal(0), amount))[0])
+
+
+async def release(database: Database, workspace_id: UUID, campaign_id: UUID) -> Credit:
+    """Give back all that a campaign which will not run has reserved. Harmless to repeat.
+
+    Raises WorkspaceNotFoundError.
+    """
+    async with database.transaction() as connection:
+        now = await _lock(connection, workspace_id)
+        rest = await connection.fetchval(
+            "SELECT amount - charged - released FROM reservation WHERE campaign_id = $1 AND workspace_id = $2",
+            campaign_id,
+            workspace_id,
+        )
+        if not rest or rest < 0:
+            return now
+        entry = Entry(f"release:{campaign_id}", workspace_id, campaign_id, "release", rest)
+        return (await _settle(connection, [entry]) or [now])[0]
+
+
+async def deduct(database: Database, entries: Sequence[Entry]) -> tuple[list[Credit], list[str]]:
+    """Carry the movements of salesdb's outbox into the ledger, each once, in any order.
+
+    Returns the workspaces that changed, and the references that are settled: all of them, except charges beyond the
+    credit of their workspace (news of a message that came after its campaign had ended); these wait for a top-up.
+    """
+    try:
+        async with database.transaction() as connection:
+            return await _settle_locked(connection, entries), [entry.reference for entry in entries]
+    except asyncpg.CheckViolationError:
+        return await _deduct_each(database, entries)
+
+
+async def _deduct_each(database: Database, entries: Sequence[Entry]) -> tuple[list[Credit], list[str]]:
+    changed: dict[UUID, Credit] = {}
+    settled: list[str] = []
+    for entry in entries:
+        try:
+            async with database.transaction() as connection:
+                for credit in await _settle_locked(connection, [entry]):
+                    changed[credit.workspace_id] = credit
+        except asyncpg.CheckViolationError:
+            continue
+        settled.append(entry.reference)
+    return list(changed.values()), settled
+
+
+async def _settle_locked(connection: Connection, entries: Sequence[Entry]) -> list[Credit]:
+    # In one order, so that two batches of entries never wait for each other.
+    await connection.fetch(_LOCK, list({entry.workspace_id for entry in entries}))
+    return await _settle(connection, entries)
+
+
+async def _settle(connection: Connection, entries: Sequence[Entry]) -> list[Credit]:
+    rows = await connection.fetch(
+        _SETTLE,
+        [entry.workspace_id for entry in entries],
+        [entry.campaign_id for entry in entries],
+        [entry.kind for entry in entries],
+        [entry.amount for entry in entries],
+        [entry.reference for entry in entries],
+    )
+    return [Credit(*row) for row in rows]
+
+
+async def _lock(connection: Connection, workspace_id: UUID) -> Credit:
+    row = await connection.fetchrow(_LOCK, [workspace_id])
+    if row is None:
+        raise WorkspaceNotFoundError(f"there is no workspace {workspace_id}")
+    return Credit(*row)

@@ -1,0 +1,7 @@
+"""Alembic's entry to the migrations of ds."""
+
+from common.migrations import run
+from common.settings import load
+from workspace.models import metadata
+
+run(metadata, load().ds_dsn)

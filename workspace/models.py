@@ -1,0 +1,71 @@
+"""The tables of ds. The migrations make them; a test holds the two together."""
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    MetaData,
+    Numeric,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+        "ck": "%(constraint_name)s",
+    }
+)
+
+_NOW = text("now()")
+_CREDITS = Numeric(15, 1)  # credits, in whole tenths
+
+workspace = Table(
+    "workspace",
+    metadata,
+    Column("id", Uuid, primary_key=True, server_default=text("uuidv7()")),
+    Column("name", Text, nullable=False),
+    Column("credit", _CREDITS, nullable=False, server_default=text("0")),
+    Column("reserved", _CREDITS, nullable=False, server_default=text("0")),
+    Column("version", BigInteger, nullable=False, server_default=text("1")),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    Column("modified_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    CheckConstraint("0 <= reserved AND reserved <= credit", name="workspace_reserved_within_credit"),
+)
+
+# What a campaign has set aside, and how much of it has been charged or given back.
+reservation = Table(
+    "reservation",
+    metadata,
+    Column("campaign_id", Uuid, primary_key=True),
+    Column("workspace_id", Uuid, ForeignKey("workspace.id"), nullable=False),
+    Column("amount", _CREDITS, nullable=False),
+    Column("charged", _CREDITS, nullable=False, server_default=text("0")),
+    Column("released", _CREDITS, nullable=False, server_default=text("0")),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    CheckConstraint("amount > 0 AND charged >= 0 AND released >= 0", name="reservation_amounts"),
+)
+
+# Every change, once: `reference` is the key under which repeating it is harmless.
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("workspace_id", Uuid, ForeignKey("workspace.id"), nullable=False),
+    Column("campaign_id", Uuid),
+    Column("kind", Text, nullable=False),
+    Column("amount", _CREDITS, nullable=False),
+    Column("reference", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    CheckConstraint("kind IN ('topup', 'reserve', 'charge', 'release')", name="ledger_kind"),
+    CheckConstraint("amount > 0", name="ledger_amount"),
+    Index("ledger_reference_key", "reference", unique=True),
+    Index("ledger_workspace_id_idx", "workspace_id", "id"),
+)
