@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -9,7 +10,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from common.waiting import wait_for
 
-Connection = PoolConnectionProxy[asyncpg.Record]
+Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
 # The server is gone, going or coming, or has ended this connection: the same call may succeed later.
 UNAVAILABLE = (
