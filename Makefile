@@ -45,8 +45,8 @@ format: $(VENV)/.dev ## format the code
 protos: $(VENV)/.dev ## generate the gRPC stubs in rpc/stubs from protos/
 	$(BIN)/python -m grpc_tools.protoc -Irpc/stubs=protos --python_out=. --pyi_out=. --grpc_python_out=. protos/*.proto
 
-dumps: $(VENV)/.dev ## write ds_dump.sql and salesdb_dump.sql anew from the migrations
-	$(BIN)/python -m tests.make_dumps
+dumps: $(VENV)/.run ## write ds_dump.sql and salesdb_dump.sql anew from the migrations
+	$(BIN)/python -m common.dumps
 
 clean: ## remove the venv, the embedded servers' data and caches
 	rm -rf $(VENV) .data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,11 +1,21 @@
 """The command line: each command calls into the package that does the work."""
 
+import asyncio
+import signal
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+from rich.console import Console
 
-from common.settings import Settings, SettingsError, load
+from common.settings import Settings, SettingsError, given, load
+
+if TYPE_CHECKING:
+    from common.system import System
 
 
 @click.group()
@@ -52,6 +62,61 @@ service("webapi", "Node 1: the credit of workspaces, over HTTP and WebSocket.", 
 service("salesapi", "Node 2: campaigns and the carrier's callbacks, over HTTP.", _salesapi)
 service("rpc", "Node 3: the gRPC server.", _rpc)
 service("carrier", "The simulated mobile carrier.", _carrier)
+
+
+@cli.command()
+@click.argument("contacts", type=click.Path(exists=True, dir_okay=False, path_type=Path), default="5contacts.csv")
+def demo(contacts: Path) -> None:
+    """Start the whole system, send one campaign to CONTACTS, show what happens, end it all."""
+    from common.demo import Demo, DemoFailedError
+
+    screen = Console()
+    with _system() as system:
+        try:
+            asyncio.run(Demo(system.settings, contacts, screen).run())
+        except DemoFailedError as error:
+            raise click.ClickException(str(error)) from None
+    click.echo(
+        "\nGo on: `make up` keeps it all running for curl, see the README; `make demo CONTACTS=5000contacts.csv`."
+    )
+
+
+@cli.command()
+def up() -> None:
+    """Keep the whole system running until Ctrl-C."""
+    with _system() as system:
+        click.echo(
+            f"\nThe system is up; the README shows what to ask it. Logs are in {system.log_dir}. Ctrl-C ends it."
+        )
+        while True:
+            system.check()
+            time.sleep(0.5)
+
+
+@cli.command()
+def servers() -> None:
+    """Run only the servers (PostgreSQL twice, Valkey), migrated and with sample data, until Ctrl-C."""
+    with _system(servers_only=True) as system:
+        addresses = {name: system.environ[name] for name in ("DS_DSN", "SALESDB_DSN", "REDIS_URL")}
+        click.echo("\n".join(f"export {name}={value}" for name, value in addresses.items()))
+        signal.pause()
+
+
+@contextmanager
+def _system(servers_only: bool = False) -> Iterator["System"]:
+    """The running system; Ctrl-C and SIGTERM end it in good order."""
+    from common.embedded import EmbeddedError
+    from common.system import System, SystemFailedError
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        with System(_settings(), configured=set(given()), say=click.echo, servers_only=servers_only) as system:
+            yield system
+    except (SystemFailedError, EmbeddedError) as error:
+        raise click.ClickException(str(error)) from None
+    except KeyboardInterrupt:
+        click.echo("\nended, no process is left")
+        sys.exit(130)
 
 
 def _settings() -> Settings:

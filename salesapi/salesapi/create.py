@@ -10,7 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bulksms import upload
-from bulksms.contacts import ContactReader, CsvError, Rejected
+from bulksms.contacts import ContactReader, Rejected
+from bulksms.csv_text import CsvError
 from bulksms.message import MessageError, count_segments
 from bulksms.phone import PhoneNormaliser
 from bulksms.upload import NoContactsError

@@ -16,10 +16,10 @@ from bulksms.status import SmsStatus
 from common.database import Database
 from salesapi.carrier.port import (
     Carrier,
-    CarrierBusy,
-    CarrierRefused,
-    CarrierUnavailable,
-    CarrierUnknown,
+    CarrierBusyError,
+    CarrierRefusedError,
+    CarrierUnavailableError,
+    CarrierUnknownError,
     Message,
 )
 from salesapi.salesapi.charges import Charges
@@ -79,17 +79,17 @@ class Sender:
         """Call the carrier once and commit what is known afterwards; False if it should be left alone for a while."""
         try:
             submission = await self._carrier.submit(batch.key, messages)
-        except (CarrierBusy, CarrierUnavailable) as error:
+        except (CarrierBusyError, CarrierUnavailableError) as error:
             await self._postpone(batch, error, getattr(error, "retry_after", 0.0))
             return False
-        except CarrierUnknown as error:
+        except CarrierUnknownError as error:
             if self._carrier.idempotent:
                 await self._postpone(batch, error)
             else:
                 log.warning("nobody knows if a batch was sent", batch=batch.key, reason=str(error))
                 await batches.unknown(self._salesdb, batch, str(error))
             return False
-        except CarrierRefused as error:
+        except CarrierRefusedError as error:
             log.error("the carrier refused a batch", batch=batch.key, reason=str(error))
             await self._fail(batch, [(message.message_id, "refused") for message in messages])
             await batches.refused(self._salesdb, batch, str(error))

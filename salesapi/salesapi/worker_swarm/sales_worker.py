@@ -12,6 +12,7 @@ from uuid import UUID
 
 import structlog
 from arq import cron, func
+from arq.cron import CronJob
 
 from bulksms import batches, campaigns, outbox
 from bulksms.campaigns import NotRunnableError
@@ -91,7 +92,10 @@ async def shutdown(ctx: dict[str, Any]) -> None:
 
 
 _settings = load()
-_SCHEDULE = {"second": every(2), "keep_result": 0, "run_at_startup": True}
+
+
+def _often(job: Any) -> CronJob:
+    return cron(job, second=every(2), keep_result=0, run_at_startup=True)
 
 
 class WorkerSettings:
@@ -102,9 +106,9 @@ class WorkerSettings:
         func(settle_outbox, keep_result=0),
     ]
     cron_jobs: ClassVar = [
-        cron(resume_campaigns, **_SCHEDULE),
-        cron(relay_outbox, **_SCHEDULE),
-        cron(expire_silent, **_SCHEDULE),
+        _often(resume_campaigns),
+        _often(relay_outbox),
+        _often(expire_silent),
     ]
     queue_name = SALES_QUEUE
     redis_pool = worker_redis(_settings.redis_url, SALES_QUEUE)

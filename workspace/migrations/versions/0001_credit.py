@@ -34,19 +34,17 @@ def upgrade() -> None:
     """)
     op.execute("""
         CREATE TABLE ledger (
-            id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            reference    text PRIMARY KEY,
             workspace_id uuid NOT NULL REFERENCES workspace (id),
             campaign_id  uuid,
             kind         text NOT NULL,
             amount       numeric(15, 1) NOT NULL,
-            reference    text NOT NULL,
             created_at   timestamptz NOT NULL DEFAULT now(),
             CONSTRAINT ledger_kind CHECK (kind IN ('topup', 'reserve', 'charge', 'release')),
             CONSTRAINT ledger_amount CHECK (amount > 0)
         )
     """)
-    op.execute("CREATE UNIQUE INDEX ledger_reference_key ON ledger (reference)")
-    op.execute("CREATE INDEX ledger_workspace_id_idx ON ledger (workspace_id, id)")
+    op.execute("CREATE INDEX ledger_workspace_id_idx ON ledger (workspace_id, created_at)")
 
 
 def downgrade() -> None:

@@ -1,0 +1,115 @@
+"""From the bytes of a CSV to its lines: finds the encoding and the delimiter, and bounds every line."""
+
+import codecs
+import io
+from collections.abc import Iterator
+from typing import BinaryIO, TextIO
+
+MAX_LINE = 64 * 1024  # characters
+_PIECE = 1 << 20  # bytes
+
+_DELIMITERS = ",;\t"
+
+_FOREIGN = {
+    b"PK\x03\x04": "an Excel workbook or a ZIP archive",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"%PDF": "a PDF",
+    b"\x1f\x8b": "a gzip archive",
+}
+_BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+
+
+class CsvError(ValueError):
+    """The file cannot be read as contacts; says the line, what is wrong and how to mend it."""
+
+
+def open_text(file: BinaryIO) -> TextIO:
+    """The file as text, from its start. Raises CsvError if it is no text at all."""
+    encoding = _encoding(file)
+    file.seek(0)
+    return io.TextIOWrapper(_Unclosed(file), encoding=encoding, newline="")  # type: ignore[type-var]  # reads only
+
+
+def _encoding(file: BinaryIO) -> str:
+    """The encoding: by its byte order mark, by the NULs of UTF-16, UTF-8 if it is that, else Windows-1252."""
+    file.seek(0)
+    head = file.read(4096)
+    for magic, kind in _FOREIGN.items():
+        if head.startswith(magic):
+            raise CsvError(f"this is {kind}, not a CSV: open it and save it as CSV (UTF-8)")
+    for mark, encoding in _BOMS.items():
+        if head.startswith(mark):
+            return encoding
+    even, odd = head[0::2].count(0), head[1::2].count(0)
+    if max(even, odd) > len(head) // 8:
+        if min(even, odd) > len(head) // 16:
+            raise CsvError("this is a binary file, not a CSV: save it as CSV (UTF-8)")
+        return "utf-16-le" if odd > even else "utf-16-be"
+    return "utf-8" if _is_utf8(file) else "cp1252"
+
+
+def _is_utf8(file: BinaryIO) -> bool:
+    file.seek(0)
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        while piece := file.read(_PIECE):
+            decoder.decode(piece)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+class _Unclosed(io.BufferedIOBase):
+    """Whoever owns the file closes it, not the text over it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def read1(self, size: int | None = -1) -> bytes:
+        return self._file.read(size or -1)
+
+    read = read1
+
+
+class Lines(Iterator[str]):
+    """The physical lines of a text, none longer than MAX_LINE; counts them, and the quotes in them."""
+
+    def __init__(self, text: TextIO) -> None:
+        self._text = text
+        self._peeked: str | None = None
+        self.count = 0
+        self.quotes = 0  # since the last record
+
+    def peek(self) -> str:
+        """The first line, which is given again."""
+        if self._peeked is None:
+            self._peeked = self._readline()
+        return self._peeked
+
+    def __next__(self) -> str:
+        line, self._peeked = (self._readline() if self._peeked is None else self._peeked), None
+        if not line:
+            raise StopIteration
+        self.count += 1
+        self.quotes += line.count('"')
+        return line
+
+    def _readline(self) -> str:
+        try:
+            line = self._text.readline(MAX_LINE + 1)
+        except UnicodeError as error:
+            raise CsvError(f"line {self.count + 1}: {error}: save the file as CSV (UTF-8)") from None
+        if len(line) > MAX_LINE:
+            raise CsvError(f"line {self.count + 1} is longer than {MAX_LINE} characters: is it a CSV?")
+        return line
+
+
+def find_delimiter(first: str) -> str:
+    """What parts the columns of the header: the sign that Excel's `sep=` line names, else the most frequent one."""
+    if first.lower().startswith("sep=") and len(first.rstrip("\r\n")) == 5:
+        return first[4]
+    return max(_DELIMITERS, key=first.count)

@@ -1,0 +1,146 @@
+"""The text of a campaign: its placeholders, its encoding and the segments it is sent and charged in."""
+
+import re
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+MAX_SEGMENTS = 10
+
+# GSM 03.38, the default alphabet and its extension table: a character of the extension takes two septets.
+_GSM_BASIC = frozenset(
+    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
+    "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
+)
+_GSM_EXTENSION = frozenset("\f^{}\\[~]|€")
+_GSM_ONE, _GSM_MANY = 160, 153  # septets in the only segment, in each of several
+_UCS2_ONE, _UCS2_MANY = 70, 67  # UTF-16 code units likewise
+
+_PLAIN = re.compile(r"[A-Za-z0-9 \n\r@$_!\"#%&'()*+,\-./:;<=>?]*\Z")  # one septet each: most texts
+
+
+class MessageError(ValueError):
+    """The text cannot be sent; says what is wrong and how to mend it."""
+
+
+class Encoding(StrEnum):
+    """How a text goes over the air."""
+
+    GSM7 = "GSM-7"
+    UCS2 = "UCS-2"
+
+
+class Segments(NamedTuple):
+    """A text's encoding, its length (septets of GSM-7, code units of UCS-2) and in how many segments it is sent."""
+
+    encoding: Encoding
+    characters: int
+    segments: int
+
+
+def count_segments(text: str) -> Segments:
+    """How a text is sent (GSM 03.38, 03.40). A character is never split between two segments."""
+    if _PLAIN.match(text):
+        return Segments(Encoding.GSM7, len(text), _divide(len(text), _GSM_ONE, _GSM_MANY))
+    if all(character in _GSM_BASIC or character in _GSM_EXTENSION for character in text):
+        widths = [1 + (character in _GSM_EXTENSION) for character in text]
+        return Segments(Encoding.GSM7, sum(widths), _fill(widths, _GSM_ONE, _GSM_MANY))
+    widths = [1 + (character > "\uffff") for character in text]
+    return Segments(Encoding.UCS2, sum(widths), _fill(widths, _UCS2_ONE, _UCS2_MANY))
+
+
+def _divide(length: int, one: int, many: int) -> int:
+    if length <= one:
+        return 1 if length else 0
+    return -(-length // many)
+
+
+def _fill(widths: Sequence[int], one: int, many: int) -> int:
+    """Segments of characters of one or two units, none of them split."""
+    if sum(widths) <= one:
+        return 1
+    segments, room = 1, many
+    for width in widths:
+        if width > room:
+            segments, room = segments + 1, many
+        room -= width
+    return segments
+
+
+def normalise_column(name: str) -> str:
+    """A column's name as it is compared: letter case, underscores and runs of white space do not matter."""
+    return " ".join(name.replace("_", " ").split()).casefold()
+
+
+_TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+
+
+class Template:
+    """A text with placeholders such as `{Contact Name}`; `{{` and `}}` stand for braces.
+
+    `columns` are those that the text uses, by normalised name, in the order of first use; `render` takes their values
+    in that order.
+    """
+
+    def __init__(self, text: str, columns: Sequence[str] | None = None) -> None:
+        """Raises MessageError: empty, unbalanced braces, a placeholder that is none of `columns`, too long."""
+        if not text.strip():
+            raise MessageError("the message is empty")
+        if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
+            raise MessageError("the message holds a character that no phone can show (NUL or half a surrogate pair)")
+        self.text = text
+        self._literals, self.columns, self._order = _parse(text)
+        if columns is not None:
+            self._check(columns)
+        constant = count_segments("".join(self._literals)).segments
+        if constant > MAX_SEGMENTS:
+            raise MessageError(f"the message takes {constant} segments; at most {MAX_SEGMENTS} can be sent")
+
+    @classmethod
+    def parse(cls, text: str) -> "Template":
+        """A template that was checked before."""
+        return cls(text)
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether every contact gets the same text."""
+        return not self.columns
+
+    def render(self, values: Sequence[str]) -> str:
+        """The text for one contact."""
+        if not self._order:
+            return self._literals[0]
+        pieces = [self._literals[0]]
+        for index, literal in zip(self._order, self._literals[1:], strict=True):
+            pieces += (values[index], literal)
+        return "".join(pieces)
+
+    def _check(self, columns: Sequence[str]) -> None:
+        known = {normalise_column(column) for column in columns}
+        for column in self.columns:
+            if column not in known:
+                raise MessageError(
+                    f"the placeholder {{{column}}} is no column of the file; there are {', '.join(columns)} "
+                    "(write {{ for a brace)"
+                )
+
+
+def _parse(text: str) -> tuple[list[str], tuple[str, ...], list[int]]:
+    """The literals around the placeholders, the distinct columns, and which of them stands in each gap."""
+    literals, columns, order = [""], dict[str, int](), list[int]()
+    end = 0
+    for token in _TOKEN.finditer(text):
+        literals[-1] += text[end : token.start()]
+        end = token.end()
+        if token.group() in ("{{", "}}"):
+            literals[-1] += token.group()[0]
+        elif token.group(1) is not None and normalise_column(token.group(1)):
+            order.append(columns.setdefault(normalise_column(token.group(1)), len(columns)))
+            literals.append("")
+        else:
+            raise MessageError(
+                f"there is a single brace at character {token.start() + 1}: write {{{{ or }}}} for a brace, "
+                "or {Column Name} for a placeholder"
+            )
+    literals[-1] += text[end:]
+    return literals, tuple(columns), order

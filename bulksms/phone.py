@@ -1,0 +1,125 @@
+"""Phone numbers as people write them, made E.164 (`+358401234567`); what is valid is what `phonenumbers` says."""
+
+import re
+from typing import Any
+
+import phonenumbers
+from phonenumbers import NumberParseException, PhoneMetadata, PhoneNumberFormat
+
+_TYPES = (
+    "fixed_line", "mobile", "toll_free", "premium_rate", "shared_cost", "personal_number", "voip", "pager", "uan",
+    "voicemail",
+)  # fmt: skip
+
+_DASHES_AND_SPACES = re.compile(r"[\s\u00ad\u2010-\u2015\u2212\u200b-\u200f\u202a-\u202e\u2060\ufeff.()/\-]+")
+_WRITTEN = re.compile(r"\+?[0-9]+\Z")
+_SCIENTIFIC = re.compile(r"\s*[0-9][.,]?[0-9]*[eE]\+?[0-9]+\s*\Z")
+
+_REASONS = {
+    NumberParseException.INVALID_COUNTRY_CODE: "unknown country code",
+    NumberParseException.NOT_A_NUMBER: "not a phone number",
+    NumberParseException.TOO_SHORT_AFTER_IDD: "too short",
+    NumberParseException.TOO_SHORT_NSN: "too short",
+    NumberParseException.TOO_LONG: "too long",
+}
+
+
+class PhoneError(ValueError):
+    """The text is no phone number that can be sent to; says why."""
+
+
+class PhoneNormaliser:
+    """Reads numbers; those in national form are of `region` (ISO 3166-1)."""
+
+    def __init__(self, region: str) -> None:
+        self.region = region
+        if region not in phonenumbers.SUPPORTED_REGIONS:
+            raise ValueError(f"{region!r} is no region with phone numbers")
+        code = phonenumbers.country_code_for_region(region)
+        self._international = f"+{code}"
+        self._fast = _valid_pattern(region)
+        metadata: Any = PhoneMetadata.metadata_for_region(region)
+        prefix = metadata.national_prefix
+        # A national prefix that is an ordinary digit elsewhere (as in the US) is left to the library.
+        self._national = prefix if prefix == "0" else None
+
+    def normalise(self, raw: str) -> str:
+        """The number in E.164.
+
+        Spaces, dashes, dots, slashes and parentheses do not matter; `00` stands for `+`. A number without either that
+        is not valid nationally is tried as an international one, as spreadsheets write it. Raises PhoneError.
+        """
+        number = self._shortcut(raw)
+        return number if number is not None else self._by_library(raw)
+
+    def _shortcut(self, raw: str) -> str | None:
+        """The common case of a valid number of the own region, by the library's own patterns, 30 times as fast."""
+        digits = raw if raw[1:].isalnum() else _DASHES_AND_SPACES.sub("", raw)
+        if digits.startswith(self._international):
+            national = digits[len(self._international) :]
+        elif self._national and digits.startswith(self._national) and not digits.startswith("00"):
+            national = digits[1:]
+        else:
+            return None
+        return self._international + national if self._fast.match(national) else None
+
+    def _by_library(self, raw: str) -> str:
+        if _SCIENTIFIC.match(raw):
+            raise PhoneError("a spreadsheet has destroyed this number (scientific notation): format the column as text")
+        text = _DASHES_AND_SPACES.sub("", raw.strip().removeprefix("tel:").replace("＋", "+"))
+        if text.startswith("00"):
+            text = "+" + text[2:]
+        if not text:
+            raise PhoneError("empty")
+        if not _WRITTEN.match(text):
+            raise PhoneError("not a phone number")
+        try:
+            return self._valid(text)
+        except PhoneError:
+            if text.startswith(("+", "0")):
+                raise
+            try:
+                return self._valid("+" + text)
+            except PhoneError:
+                pass
+            raise
+
+    def _valid(self, text: str) -> str:
+        try:
+            number = phonenumbers.parse(text, self.region)
+        except NumberParseException as error:
+            raise PhoneError(_REASONS.get(error.error_type, "not a phone number")) from None
+        if not phonenumbers.is_valid_number(number):
+            reason = phonenumbers.is_possible_number_with_reason(number)
+            if reason == phonenumbers.ValidationResult.TOO_SHORT:
+                raise PhoneError("too short")
+            if reason == phonenumbers.ValidationResult.TOO_LONG:
+                raise PhoneError("too long")
+            region = phonenumbers.region_code_for_country_code(number.country_code or 0)
+            raise PhoneError(f"not a valid number in {region}")
+        return phonenumbers.format_number(number, PhoneNumberFormat.E164)
+
+
+def _valid_pattern(region: str) -> re.Pattern[str]:
+    """Matches national numbers that the library finds valid in the region, and nothing else.
+
+    Valid means: of a possible length, fitting the general description and one of the types. Of regions that share a
+    calling code only the main one is matched; numbers of the others, and regions whose numbers are rewritten before
+    they are matched, are left to the library.
+    """
+    metadata: Any = PhoneMetadata.metadata_for_region(region)
+    if (
+        metadata.national_prefix_transform_rule
+        or phonenumbers.region_code_for_country_code(metadata.country_code) != region
+    ):
+        return re.compile(r"(?!)")
+    types = [getattr(metadata, name) for name in _TYPES]
+    patterns = "|".join(one.national_number_pattern for one in types if one and one.national_number_pattern)
+    lengths = "|".join(f".{{{length}}}" for length in metadata.general_desc.possible_length)
+    rules = [
+        f"(?={metadata.leading_digits or ''})",
+        rf"(?=(?:{lengths})\Z)",
+        rf"(?=(?:{metadata.general_desc.national_number_pattern})\Z)",
+        rf"(?:{patterns})\Z",
+    ]
+    return re.compile("".join(rules), re.ASCII)

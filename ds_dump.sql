@@ -1,0 +1,98 @@
+-- Made by `make dumps` with pg_dump. Load it with psql: into an empty database, or one already migrated.
+
+SELECT to_regclass('public.alembic_version') IS NULL AS empty \gset
+\if :empty
+
+SET statement_timeout = 0;
+SET lock_timeout = 0;
+SET idle_in_transaction_session_timeout = 0;
+SET transaction_timeout = 0;
+SET client_encoding = 'UTF8';
+SET standard_conforming_strings = on;
+SELECT pg_catalog.set_config('search_path', '', false);
+SET check_function_bodies = false;
+SET xmloption = content;
+SET client_min_messages = warning;
+SET row_security = off;
+
+SET default_tablespace = '';
+
+SET default_table_access_method = heap;
+
+CREATE TABLE public.alembic_version (
+    version_num character varying(32) NOT NULL
+);
+
+CREATE TABLE public.ledger (
+    reference text NOT NULL,
+    workspace_id uuid NOT NULL,
+    campaign_id uuid,
+    kind text NOT NULL,
+    amount numeric(15,1) NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT ledger_amount CHECK ((amount > (0)::numeric)),
+    CONSTRAINT ledger_kind CHECK ((kind = ANY (ARRAY['topup'::text, 'reserve'::text, 'charge'::text, 'release'::text])))
+);
+
+CREATE TABLE public.reservation (
+    campaign_id uuid NOT NULL,
+    workspace_id uuid NOT NULL,
+    amount numeric(15,1) NOT NULL,
+    charged numeric(15,1) DEFAULT 0 NOT NULL,
+    released numeric(15,1) DEFAULT 0 NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT reservation_amounts CHECK (((amount > (0)::numeric) AND (charged >= (0)::numeric) AND (released >= (0)::numeric)))
+)
+WITH (fillfactor='50');
+
+CREATE TABLE public.workspace (
+    id uuid DEFAULT uuidv7() NOT NULL,
+    name text NOT NULL,
+    credit numeric(15,1) DEFAULT 0 NOT NULL,
+    reserved numeric(15,1) DEFAULT 0 NOT NULL,
+    version bigint DEFAULT 1 NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    modified_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT workspace_reserved_within_credit CHECK ((((0)::numeric <= reserved) AND (reserved <= credit)))
+)
+WITH (fillfactor='50');
+
+ALTER TABLE ONLY public.alembic_version
+    ADD CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num);
+
+ALTER TABLE ONLY public.ledger
+    ADD CONSTRAINT ledger_pkey PRIMARY KEY (reference);
+
+ALTER TABLE ONLY public.reservation
+    ADD CONSTRAINT reservation_pkey PRIMARY KEY (campaign_id);
+
+ALTER TABLE ONLY public.workspace
+    ADD CONSTRAINT workspace_pkey PRIMARY KEY (id);
+
+CREATE INDEX ledger_workspace_id_idx ON public.ledger USING btree (workspace_id, created_at);
+
+ALTER TABLE ONLY public.ledger
+    ADD CONSTRAINT ledger_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES public.workspace(id);
+
+ALTER TABLE ONLY public.reservation
+    ADD CONSTRAINT reservation_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES public.workspace(id);
+
+\endif
+
+SET statement_timeout = 0;
+SET lock_timeout = 0;
+SET idle_in_transaction_session_timeout = 0;
+SET transaction_timeout = 0;
+SET client_encoding = 'UTF8';
+SET standard_conforming_strings = on;
+SELECT pg_catalog.set_config('search_path', '', false);
+SET check_function_bodies = false;
+SET xmloption = content;
+SET client_min_messages = warning;
+SET row_security = off;
+
+INSERT INTO public.alembic_version VALUES ('0001') ON CONFLICT DO NOTHING;
+
+INSERT INTO public.workspace VALUES ('00000000-0000-7000-8000-000000000001', 'University of Oulu', 1000.0, 0.0, 1, '2024-01-01 00:00:00+00', '2024-01-01 00:00:00+00') ON CONFLICT DO NOTHING;
+
+INSERT INTO public.ledger VALUES ('opening:00000000-0000-7000-8000-000000000001', '00000000-0000-7000-8000-000000000001', NULL, 'topup', 1000.0, '2024-01-01 00:00:00+00') ON CONFLICT DO NOTHING;

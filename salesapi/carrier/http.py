@@ -1,0 +1,83 @@
+"""The adapter to a carrier that speaks the simulator's HTTP API."""
+
+from collections.abc import Sequence
+
+import aiohttp
+import msgspec
+
+from salesapi.carrier.port import (
+    CarrierBusyError,
+    CarrierRefusedError,
+    CarrierUnavailableError,
+    CarrierUnknownError,
+    Message,
+    Submission,
+)
+
+
+class Rejection(msgspec.Struct):
+    """A message of a batch that the carrier will not send."""
+
+    message_id: str
+    reason: str
+
+
+class Batch(msgspec.Struct):
+    """The body of `POST /messages`."""
+
+    callback_url: str
+    messages: list[Message]
+
+
+class Accepted(msgspec.Struct):
+    """The answer to it."""
+
+    accepted: int
+    rejected: list[Rejection]
+
+
+class HttpCarrier:
+    """Submits batches over kept connections; `timeout` in seconds for a whole call."""
+
+    def __init__(self, url: str, callback_url: str, timeout: float, *, idempotent: bool = True) -> None:
+        self.idempotent = idempotent
+        self._url = f"{url}/messages"
+        self._callback_url = callback_url
+        self._timeout = aiohttp.ClientTimeout(total=timeout)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def submit(self, key: str, messages: Sequence[Message]) -> Submission:
+        """Hand over a batch under its idempotency key."""
+        body = msgspec.json.encode(Batch(self._callback_url, list(messages)))
+        headers = {"Idempotency-Key": key, "Content-Type": "application/json"}
+        session = self._session = self._session or aiohttp.ClientSession(timeout=self._timeout)
+        try:
+            async with session.post(self._url, data=body, headers=headers) as answer:
+                return _read(answer, await answer.read())
+        except aiohttp.ClientConnectorError as error:
+            raise CarrierUnavailableError(f"no connection: {error}") from error
+        except (aiohttp.ClientError, TimeoutError, OSError, msgspec.MsgspecError) as error:
+            raise CarrierUnknownError(f"no usable answer: {str(error) or type(error).__name__}") from error
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+
+def _read(answer: aiohttp.ClientResponse, body: bytes) -> Submission:
+    if answer.status == 202:
+        accepted = msgspec.json.decode(body, type=Accepted)
+        return Submission(accepted.accepted, [(one.message_id, one.reason) for one in accepted.rejected])
+    said = f"{answer.status} {body[:200].decode(errors='replace')}"
+    if answer.status == 429:
+        raise CarrierBusyError(said, _seconds(answer.headers.get("Retry-After", "1")))
+    if 400 <= answer.status < 500 and answer.status != 408:
+        raise CarrierRefusedError(said)
+    raise CarrierUnknownError(said)
+
+
+def _seconds(header: str) -> float:
+    try:
+        return min(max(float(header), 0.0), 60.0)
+    except ValueError:
+        return 1.0
