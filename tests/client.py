@@ -1,0 +1,78 @@
+"""The system as its users call it, for the tests."""
+
+import io
+from typing import Any
+from uuid import UUID
+
+import httpx
+
+from common.settings import Settings
+
+
+def csv_of(count: int, first: int = 0) -> bytes:
+    """A CSV of `count` contacts, each with a number of its own."""
+    rows = "".join(f"Contact {i},+35840{i:07d}\n" for i in range(first, first + count))
+    return f"Contact Name,Phone Number\n{rows}".encode()
+
+
+class Client:
+    """HTTP calls to the services and the carrier."""
+
+    def __init__(self, http: httpx.AsyncClient, settings: Settings) -> None:
+        self.http = http
+        self.settings = settings
+        self.webapi = f"http://127.0.0.1:{settings.webapi_port}"
+        self.salesapi = f"http://127.0.0.1:{settings.salesapi_port}"
+        self.carrier = settings.carrier_url
+
+    async def create(
+        self, workspace_id: UUID | str, csv: bytes, message: str = "Hello", name: str = "test"
+    ) -> httpx.Response:
+        fields = {"name": name, "message": message, "workspace_id": str(workspace_id)}
+        return await self.http.post(
+            f"{self.salesapi}/create", data=fields, files={"file": ("contacts.csv", io.BytesIO(csv), "text/csv")}
+        )
+
+    async def created(self, workspace_id: UUID, csv: bytes, message: str = "Hello") -> str:
+        """The id of a new campaign."""
+        answer = await self.create(workspace_id, csv, message)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["bulksms_id"])
+
+    async def run(self, bulksms_id: str) -> httpx.Response:
+        return await self.http.post(f"{self.salesapi}/run", json={"bulksms_id": bulksms_id})
+
+    async def campaign(self, bulksms_id: str) -> dict[str, Any]:
+        answer = await self.http.get(f"{self.salesapi}/bulksms/{bulksms_id}")
+        assert answer.status_code == 200, answer.text
+        result: dict[str, Any] = answer.json()
+        return result
+
+    async def workspace(self, workspace_id: UUID) -> dict[str, Any]:
+        result: dict[str, Any] = (await self.http.get(f"{self.webapi}/workspaces/{workspace_id}")).json()
+        return result
+
+    async def callback(self, reports: Any) -> httpx.Response:
+        return await self.http.post(f"{self.salesapi}/callback", json=reports)
+
+    async def completed(self, bulksms_id: str) -> bool:
+        return (await self.campaign(bulksms_id))["status"] == "completed"
+
+    async def behave(self, **behaviour: Any) -> None:
+        """Change the carrier's behaviour."""
+        answer = await self.http.post(f"{self.carrier}/behaviour", json=behaviour)
+        assert answer.status_code == 200, answer.text
+
+    async def carrier_stats(self) -> dict[str, int]:
+        result: dict[str, int] = (await self.http.get(f"{self.carrier}/stats")).json()
+        return result
+
+
+def problem(answer: httpx.Response, status: int) -> str:
+    """The detail of an answer that must be problem details (RFC 9457) of this status."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert body["status"] == status
+    assert body["title"]
+    return str(body["detail"])

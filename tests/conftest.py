@@ -1,0 +1,95 @@
+"""The whole system on real servers, started once for the run on free ports, and a client to it."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import httpx
+import pytest
+
+from common.settings import load
+from common.system import System
+from tests.client import Client
+
+# Latencies short enough for a test, everything else as people get it; a lost job is found again within a second.
+_ENVIRON = {
+    "CARRIER_LATENCY": "0.05",
+    "CARRIER_FAILED": "0.1",
+    "CARRIER_UNDELIVERED": "0.1",
+    "CARRIER_DUPLICATES": "0.1",
+    "CARRIER_SWAPPED": "0.1",
+    "RELAY_AFTER": "1",
+    "SEND_LEASE": "4",
+    "CARRIER_TIMEOUT": "3",
+    "SEND_BATCH": "50",
+    "LOG_LEVEL": "info",
+}
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """The running system."""
+    environ = {**_ENVIRON, "DATA_DIR": str(tmp_path_factory.mktemp("system"))}
+    settings = load(environ)
+    inherited = {name: value for name, value in os.environ.items() if not name.endswith(("_DSN", "_URL"))}
+    with System(settings, configured=set(), environ={**inherited, **environ}) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+async def client(system: System) -> AsyncIterator[Client]:
+    """Calls the system over HTTP."""
+    async with httpx.AsyncClient(timeout=30) as http:
+        yield Client(http, system.settings)
+
+
+@pytest.fixture(scope="session")
+async def ds(system: System) -> AsyncIterator[asyncpg.Pool]:
+    """SQL on ds."""
+    async with asyncpg.create_pool(system.settings.ds_dsn, min_size=0) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="session")
+async def salesdb(system: System) -> AsyncIterator[asyncpg.Pool]:
+    """SQL on salesdb."""
+    async with asyncpg.create_pool(system.settings.salesdb_dsn, min_size=0) as pool:
+        yield pool
+
+
+@pytest.fixture
+async def workspace(ds: asyncpg.Pool) -> UUID:
+    """A workspace of the test's own, with 1,000 credits."""
+    return await new_workspace(ds, Decimal(1000))
+
+
+async def new_workspace(ds: asyncpg.Pool, credit: Decimal) -> UUID:
+    async with ds.acquire() as connection, connection.transaction():
+        made: UUID = await connection.fetchval(
+            "INSERT INTO workspace (name, credit) VALUES ('test', $1) RETURNING id", credit
+        )
+        await connection.execute(
+            "INSERT INTO ledger (reference, workspace_id, kind, amount) VALUES ($1, $2, 'topup', $3)",
+            f"opening:{made}",
+            made,
+            credit,
+        )
+    return made
+
+
+async def until(what: Callable[[], Awaitable[Any]], timeout: float = 40) -> Any:
+    """Poll until `what` gives something true, and return it."""
+    deadline = time.monotonic() + timeout
+    while not (result := await what()):
+        assert time.monotonic() < deadline, f"still not so after {timeout} s: {what}"
+        await asyncio.sleep(0.05)
+    return result
+
+
+ROOT = Path(__file__).resolve().parent.parent
