@@ -20,6 +20,9 @@ SALES_QUEUE = "arq:sales_queue"
 
 log = structlog.get_logger()
 
+# OSError beside redis-py's own, against its annotation: a refused connection reaches its retries as that.
+_GONE: Any = (RedisConnectionError, RedisTimeoutError, OSError)
+
 
 def _encode(value: Any) -> bytes:
     # Not pickle, arq's default: who can write to Redis must not be able to run code here.
@@ -48,14 +51,14 @@ class _ToldBackoff(AbstractBackoff):
 
 def worker_redis(url: str, queue: str) -> ArqRedis:
     """The connection of an arq worker: every command waits for Redis as long as it takes, so the worker outlives it."""
-    return _connect(url, queue, Retry(_ToldBackoff(url.rpartition("@")[2]), -1))
+    return _connect(url, queue, Retry(_ToldBackoff(url.rpartition("@")[2]), -1, _GONE))
 
 
 def _connect(url: str, queue: str, retry: Retry) -> ArqRedis:
     pool: ConnectionPool = ConnectionPool.from_url(
         url,
         retry=retry,
-        retry_on_error=[RedisConnectionError, RedisTimeoutError],
+        retry_on_error=list(_GONE),
         socket_timeout=5,
         socket_connect_timeout=2,
         socket_keepalive=True,
@@ -78,7 +81,7 @@ class JobQueue:
     @classmethod
     def connect(cls, url: str) -> "JobQueue":
         """A queue on the Redis at `url`; connects at first use."""
-        return cls(_connect(url, GENERAL_QUEUE, Retry(NoBackoff(), 1)))
+        return cls(_connect(url, GENERAL_QUEUE, Retry(NoBackoff(), 1, _GONE)))
 
     async def send(self, queue: str, job: str, *args: Any, job_id: str | None = None) -> None:
         """Put a job into a queue; with `job_id`, only if that one is not waiting or running there.

@@ -1,0 +1,136 @@
+"""Campaigns that are struck in the middle end as if nothing had happened (I3, I5, I6)."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from common.system import System
+from tests.books import check_books
+from tests.client import Client, csv_of
+from tests.conftest import until
+
+
+@pytest.fixture
+async def running(client: Client, workspace: UUID) -> AsyncIterator[str]:
+    """A campaign in the middle of its life."""
+    bulksms_id = await client.created(workspace, csv_of(1500))
+    await client.run(bulksms_id)
+    await until(lambda: _moving(client, bulksms_id))
+    yield bulksms_id
+    await client.behave(mps=0, paused=False)
+
+
+async def _moving(client: Client, bulksms_id: str) -> bool:
+    counts = (await client.campaign(bulksms_id))["contacts"]
+    return bool(counts["queued"] < 1500)
+
+
+async def test_redis_wiped_in_mid_campaign(
+    system: System, client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID, running: str
+) -> None:
+    assert system.valkey is not None
+    system.valkey.kill()
+    await asyncio.sleep(0.5)
+    system.valkey.start()
+    await until(lambda: client.completed(running))
+    await check_books(client, ds, salesdb, workspace)
+    system.check()
+
+
+@pytest.mark.parametrize("name", ["sales_worker", "general_worker", "rpc", "salesapi", "carrier"])
+async def test_a_process_killed_in_mid_campaign(
+    system: System, client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID, running: str, name: str
+) -> None:
+    system.kill(name)
+    system.restart(name)
+    await until(lambda: client.completed(running))
+    await check_books(client, ds, salesdb, workspace)
+
+
+async def test_databases_crash_in_mid_campaign(
+    system: System, client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID, running: str
+) -> None:
+    for server in (system.salesdb, system.ds):
+        assert server is not None
+        server.crash()
+        server.start()
+    for pool in (ds, salesdb):
+        await pool.expire_connections()
+    await until(lambda: client.completed(running))
+    await check_books(client, ds, salesdb, workspace)
+    system.check()
+
+
+async def test_everything_stopped_and_started_again_goes_on(
+    system: System, client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID, running: str
+) -> None:
+    said: list[str] = []
+    system._say = said.append
+    system.stop_processes()
+    assert not [line for line in said if "killed" in line]
+    system.start()
+    await until(lambda: client.completed(running))
+    await check_books(client, ds, salesdb, workspace)
+
+
+@pytest.mark.parametrize("trouble", ["busy", "error", "drop", "lose_answer", "half_answer"])
+async def test_a_carrier_in_trouble_gets_each_message_once(
+    client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID, trouble: str
+) -> None:
+    """I5: the batch is tried again under its key until it is answered."""
+    await client.behave(trouble=trouble, times=3)
+    bulksms_id = await client.created(workspace, csv_of(120))
+    await client.run(bulksms_id)
+    await until(lambda: client.completed(bulksms_id))
+    await check_books(client, ds, salesdb, workspace)
+
+
+async def test_a_batch_that_is_refused_fails_and_is_not_charged(
+    client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID
+) -> None:
+    await client.behave(trouble="refuse", times=1)
+    bulksms_id = await client.created(workspace, csv_of(40))
+    await client.run(bulksms_id)
+    await until(lambda: client.completed(bulksms_id))
+    campaign = await client.campaign(bulksms_id)
+    assert (campaign["contacts"]["failed"], campaign["charged"]) == (40, "0.0")
+    await check_books(client, ds, salesdb, workspace)
+
+
+async def test_a_message_without_news_expires(
+    client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID
+) -> None:
+    """The validity period is a day; here the batch is made a day older."""
+    await client.behave(paused=True)
+    bulksms_id = await client.created(workspace, csv_of(10))
+    await client.run(bulksms_id)
+    aged = (
+        "UPDATE bulksms_batch SET submitted_at = submitted_at - interval '2 days' "
+        "WHERE bulksms_id = $1 AND state = 'submitted'"
+    )
+    await until(lambda: _changes(salesdb, aged, UUID(bulksms_id)))
+    await until(lambda: client.completed(bulksms_id))
+    campaign = await client.campaign(bulksms_id)
+    assert campaign["contacts"]["undelivered"] == 10
+    contacts = (await client.http.get(f"{client.salesapi}/bulksms/{bulksms_id}/contacts")).json()["contacts"]
+    assert {contact["error_code"] for contact in contacts} == {"expired"}
+    await check_books(client, ds, salesdb, workspace)
+    await client.behave(paused=False)
+
+
+async def _changes(salesdb: asyncpg.Pool, statement: str, bulksms_id: UUID) -> bool:
+    return bool((await salesdb.execute(statement, bulksms_id)) != "UPDATE 0")
+
+
+async def test_a_run_cut_short_before_its_start_is_finished(
+    client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID
+) -> None:
+    bulksms_id = await client.created(workspace, csv_of(5))
+    await salesdb.execute(
+        "UPDATE bulksms SET run_requested_at = now() - interval '1 minute' WHERE id = $1", UUID(bulksms_id)
+    )
+    await until(lambda: client.completed(bulksms_id))
+    await check_books(client, ds, salesdb, workspace)
