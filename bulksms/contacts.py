@@ -139,6 +139,7 @@ class ContactReader:
         lines = self._lines
         start = end = lines.count
         quotes = 0
+        record: list[str] = []
         while True:
             line = end + 1
             try:
@@ -151,7 +152,7 @@ class ContactReader:
             quotes, lines.quotes = lines.quotes, 0
             if any(record):
                 yield line, record
-        if end > start and quotes % 2:
+        if quotes % 2 and (end > start or record[-1].endswith(("\r", "\n"))):
             raise CsvError(f"line {start}: a quote is opened and never closed")
 
     def _read(self, line: int, record: list[str]) -> Contact | Rejected:
