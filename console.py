@@ -109,6 +109,7 @@ def _system(servers_only: bool = False) -> Iterator["System"]:
     from common.system import System, SystemFailedError
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell has started us with it ignored
     try:
         with System(_settings(), configured=set(given()), say=click.echo, servers_only=servers_only) as system:
             yield system

@@ -22,6 +22,7 @@ STATUSES = ("queued", "sent", "delivered", "undelivered", "failed")
 _COLOURS = {"queued": "white", "sent": "yellow", "delivered": "green", "undelivered": "magenta", "failed": "red"}
 _SAMPLE_WORKSPACE = "00000000-0000-7000-8000-000000000001"
 _PERIOD = 0.2  # seconds between two looks
+_FEW = 20  # contacts that are shown one by one
 _LONGEST = 600.0  # seconds without a change before the demo gives up
 
 
@@ -50,7 +51,10 @@ class Demo:
             started = monotonic()
             campaign = await self._follow(http, created["bulksms_id"], started)
             credit = await self._settled(http, before - Decimal(campaign["charged"]))
-            self._sum_up(campaign, before, credit, monotonic() - started)
+            seconds = monotonic() - started
+            if campaign["accepted"] <= _FEW:
+                await self._show_contacts(http, created["bulksms_id"])
+            self._sum_up(campaign, before, credit, seconds)
 
     async def _create(self, http: httpx.AsyncClient) -> dict[str, Any]:
         with self._contacts.open("rb") as file:
@@ -125,14 +129,22 @@ class Demo:
                 raise DemoFailedError(f"the books do not balance: expected {expected} credits, there are {now}")
             await asyncio.sleep(0.05)
 
+    async def _show_contacts(self, http: httpx.AsyncClient, bulksms_id: str) -> None:
+        table = Table(title="Where each contact ended", title_justify="left")
+        for column in ("number", "name", "status", "credits", "reason"):
+            table.add_column(column)
+        page = await self._get(http, f"{self._salesapi}/bulksms/{bulksms_id}/contacts")
+        for contact in page["contacts"]:
+            cost = "0" if contact["sms_status"] == "failed" else contact["sms_cost"]
+            reason = contact["error_code"] or ""
+            table.add_row(contact["contact_number"], contact["contact_name"], contact["sms_status"], cost, reason)
+        self._console.print(table)
+
     def _sum_up(self, campaign: dict[str, Any], before: Decimal, credit: dict[str, Any], seconds: float) -> None:
-        table = Table(title="Where each contact ended")
-        table.add_column("status")
-        table.add_column("contacts", justify="right")
-        table.add_column("credits", justify="right")
+        table = Table(title="In all", title_justify="left")
         for status in STATUSES:
-            count = campaign["contacts"][status]
-            table.add_row(status, str(count), str(count * Decimal("0.1") if status not in ("queued", "failed") else 0))
+            table.add_column(status, justify="right")
+        table.add_row(*(str(campaign["contacts"][status]) for status in STATUSES))
         self._console.print(table)
         after = Decimal(credit["credit"])
         self._say(
