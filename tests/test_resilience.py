@@ -2,15 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from uuid import UUID
 
 import asyncpg
 import pytest
 
 from common.system import System
-from tests.books import check_books
+from tests.books import check_books, settled
 from tests.client import Client, csv_of
-from tests.conftest import until
+from tests.conftest import new_workspace, until
 
 
 @pytest.fixture
@@ -134,3 +135,34 @@ async def test_a_run_cut_short_before_its_start_is_finished(
     )
     await until(lambda: client.completed(bulksms_id))
     await check_books(client, ds, salesdb, workspace)
+
+
+async def test_a_charge_beyond_the_credit_waits_for_a_top_up_and_holds_up_no_other(
+    client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool
+) -> None:
+    """A carrier that says `failed` and, when the campaign has ended and its money is spent, `delivered`."""
+    poor = await new_workspace(ds, Decimal("0.1"))
+    bulksms_id = await client.created(poor, csv_of(1))
+    message_id = f"{UUID(bulksms_id).hex}-0"
+    report = {"message_id": message_id, "timestamp": "2026-01-01T00:00:00Z"}
+    await client.behave(paused=True)
+    await client.run(bulksms_id)
+    await client.callback({**report, "status": "failed"})
+    await until(lambda: _unreserved(client, poor))
+    await ds.execute("UPDATE workspace SET credit = 0, version = version + 1 WHERE id = $1", poor)
+    await client.callback({**report, "status": "delivered"})
+    other = await new_workspace(ds, Decimal(10))
+    second = await client.created(other, csv_of(20, first=50))
+    await client.run(second)
+    await client.behave(paused=False)
+    await until(lambda: client.completed(second))
+    await check_books(client, ds, salesdb, other)
+    assert not await settled(salesdb, poor)
+    assert (await client.workspace(poor))["credit"] == "0.0"
+    await client.http.post(f"{client.webapi}/workspaces/{poor}/topup", json={"amount": "0.1"})
+    await until(lambda: settled(salesdb, poor))
+    assert (await client.workspace(poor))["credit"] == "0.0"
+
+
+async def _unreserved(client: Client, workspace: UUID) -> bool:
+    return bool((await client.workspace(workspace))["reserved"] == "0.0")

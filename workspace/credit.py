@@ -200,12 +200,13 @@ async def deduct(database: Database, entries: Sequence[Entry]) -> tuple[list[Cre
     """Carry the movements of salesdb's outbox into the ledger, each once, in any order.
 
     Returns the workspaces that changed, and the references that are settled: all of them, except charges beyond the
-    credit of their workspace (news of a message that came after its campaign had ended); these wait for a top-up.
+    credit of their workspace (news of a message that came after its campaign had ended), which wait for a top-up, and
+    those of a workspace that is not there. One such entry does not hold up the others.
     """
     try:
         async with database.transaction() as connection:
             return await _settle_locked(connection, entries), [entry.reference for entry in entries]
-    except asyncpg.CheckViolationError:
+    except asyncpg.IntegrityConstraintViolationError:
         return await _deduct_each(database, entries)
 
 
@@ -217,7 +218,7 @@ async def _deduct_each(database: Database, entries: Sequence[Entry]) -> tuple[li
             async with database.transaction() as connection:
                 for credit in await _settle_locked(connection, [entry]):
                     changed[credit.workspace_id] = credit
-        except asyncpg.CheckViolationError:
+        except asyncpg.IntegrityConstraintViolationError:
             continue
         settled.append(entry.reference)
     return list(changed.values()), settled

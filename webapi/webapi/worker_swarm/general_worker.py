@@ -46,7 +46,9 @@ async def deduct_credit(ctx: dict[str, Any], entries: list[dict[str, str]]) -> N
     for now in changed:
         await news.publish(ctx["broadcast"], now)
     if len(settled) < len(entries):
-        log.error("charges beyond the credit wait for a top-up", entries=len(entries) - len(settled))
+        log.error(
+            "charges beyond the credit, or of no workspace, stay in the outbox", entries=len(entries) - len(settled)
+        )
     try:
         await ctx["jobs"].send(SALES_QUEUE, "settle_outbox", settled)
     except JobsUnavailableError as error:
