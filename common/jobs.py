@@ -51,7 +51,12 @@ class _ToldBackoff(AbstractBackoff):
 
 def worker_redis(url: str, queue: str) -> ArqRedis:
     """The connection of an arq worker: every command waits for Redis as long as it takes, so the worker outlives it."""
-    return _connect(url, queue, Retry(_ToldBackoff(url.rpartition("@")[2]), -1, _GONE))
+    return _connect(url, queue, Retry(_ToldBackoff(_address(url)), -1, _GONE))
+
+
+def _address(url: str) -> str:
+    """The URL without its password."""
+    return url.rpartition("@")[2].removeprefix("redis://")
 
 
 def _connect(url: str, queue: str, retry: Retry) -> ArqRedis:
@@ -75,13 +80,14 @@ class JobsUnavailableError(Exception):
 class JobQueue:
     """Sends jobs, from a process that cannot wait for Redis: a call fails within seconds if it is gone."""
 
-    def __init__(self, redis: ArqRedis) -> None:
+    def __init__(self, redis: ArqRedis, address: str) -> None:
+        self.address = address
         self._redis = redis
 
     @classmethod
     def connect(cls, url: str) -> "JobQueue":
         """A queue on the Redis at `url`; connects at first use."""
-        return cls(_connect(url, GENERAL_QUEUE, Retry(NoBackoff(), 1, _GONE)))
+        return cls(_connect(url, GENERAL_QUEUE, Retry(NoBackoff(), 1, _GONE)), _address(url))
 
     async def send(self, queue: str, job: str, *args: Any, job_id: str | None = None) -> None:
         """Put a job into a queue; with `job_id`, only if that one is not waiting or running there.

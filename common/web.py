@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import uvicorn
@@ -12,10 +12,18 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from common.problems import Problem
+from common.waiting import wait_for
 
 T = TypeVar("T")
 
 Check = Callable[[], Awaitable[object]]
+
+
+class Part(NamedTuple):
+    """Something that a service needs: where it should be, and what raises if it does not answer."""
+
+    address: str
+    check: Check
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -59,19 +67,24 @@ async def body(request: Request, type: type[T], limit: int = 64 * 1024) -> T:
         raise Problem(400, "Body not understood", f"{error}; send a JSON object as the README shows") from None
 
 
-def health_routes(checks: Mapping[str, Check]) -> list[Route]:
+def watch(parts: Mapping[str, Part]) -> list[asyncio.Task[None]]:
+    """For each part that is not there at the start: say so in a line, wait for it, and say when it is."""
+    return [asyncio.create_task(wait_for(name, part.address, part.check)) for name, part in parts.items()]
+
+
+def health_routes(parts: Mapping[str, Part]) -> list[Route]:
     """`/health`: the process is up. `/ready`: each part that it needs answers within 2 s."""
 
     async def health(request: Request) -> Response:
         return json({"status": "up"})
 
     async def ready(request: Request) -> Response:
-        results = await asyncio.gather(*(_probe(check) for check in checks.values()))
-        parts = dict(zip(checks, results, strict=True))
-        missing = [name for name, state in parts.items() if state != "ok"]
+        results = await asyncio.gather(*(_probe(part.check) for part in parts.values()))
+        states = dict(zip(parts, results, strict=True))
+        missing = [name for name, state in states.items() if state != "ok"]
         if missing:
-            raise Problem(503, "Not ready", f"waiting for {', '.join(missing)}", parts=parts)
-        return json({"status": "ready", "parts": parts})
+            raise Problem(503, "Not ready", f"waiting for {', '.join(missing)}", parts=states)
+        return json({"status": "ready", "parts": states})
 
     return [Route("/health", health), Route("/ready", ready)]
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -175,12 +176,36 @@ def test_a_service_says_what_it_waits_for(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "console.py", "salesapi", "serve"],
         cwd=ROOT,
-        env={**os.environ, "SALESDB_DSN": nowhere, "SALESAPI_PORT": "18992"},
+        env={
+            **os.environ,
+            "SALESDB_DSN": nowhere,
+            "REDIS_URL": "redis://:secret@127.0.0.1:9",
+            "RPC_ADDRESS": "127.0.0.1:9",
+            "RPC_TIMEOUT": "1",
+            "SALESAPI_PORT": "18992",
+        },
         stderr=subprocess.PIPE,
         text=True,
     )
     assert process.stderr is not None
-    line = next(line for line in process.stderr if "waiting for" in line)
-    assert "waiting for salesdb at 127.0.0.1:9" in line
+    waits = set()
+    while len(waits) < 3:
+        waits |= set(re.findall(r"waiting for (\w+ at [0-9.:]+)", process.stderr.readline()))
+    assert waits == {"salesdb at 127.0.0.1:9", "redis at 127.0.0.1:9", "rpc at 127.0.0.1:9"}
     process.terminate()
     process.communicate(timeout=15)
+
+
+def test_kill_9_of_a_command_leaves_no_process_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "console.py", "servers"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, "DATA_DIR": str(tmp_path / "data")}, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert next(line for line in process.stdout if "export REDIS_URL" in line)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert {"postgres", "valkey-server"} <= {child.name() for child in children}
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive

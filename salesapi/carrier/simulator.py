@@ -147,7 +147,8 @@ class Simulator:
         while True:
             room = _WINDOW - len(self._in_flight)
             due: list[Due] = []
-            if room > 0 and not self.paused:
+            # What is in flight is found again by each look, so a look is only worth it for half a window.
+            if room >= _WINDOW // 2 and not self.paused:
                 found = await self._store.due(time.time(), _WINDOW)
                 due = [one for one in found if one.id not in self._in_flight][:room]
             if not due:

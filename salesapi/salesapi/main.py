@@ -40,16 +40,21 @@ async def _serve(settings: Settings) -> None:
         price=settings.sms_price,
         max_bytes=settings.upload_max_bytes,
     )
+    parts = {
+        "salesdb": web.Part(salesdb.address, salesdb.check),
+        "redis": web.Part(jobs.address, jobs.check),
+        "rpc": web.Part(settings.rpc_address, rpc.check),
+    }
     app = Starlette(
         routes=[
             *Endpoints(salesdb, runner, create).routes,
-            *web.health_routes({"salesdb": salesdb.check, "redis": jobs.check, "rpc": rpc.check}),
+            *web.health_routes(parts),
         ]
     )
     problems.install(app)
     await salesdb.open(wait=False)
     writer.start()
-    tasks = [asyncio.create_task(salesdb.wait()), asyncio.create_task(charges.run())]
+    tasks = [*web.watch(parts), asyncio.create_task(charges.run())]
     await web.serve(_with_callback(Callback(writer), app), settings.salesapi_host, settings.salesapi_port)
     await writer.close()
     for task in tasks:

@@ -27,17 +27,22 @@ async def _serve(settings: Settings) -> None:
     jobs = JobQueue.connect(settings.redis_url)
     broadcast = KrispBroadcast.connect(settings.redis_url)
     rpc = RpcClient(settings.rpc_address, settings.rpc_timeout)
+    parts = {
+        "ds": web.Part(ds.address, ds.check),
+        "redis": web.Part(jobs.address, jobs.check),
+        "rpc": web.Part(settings.rpc_address, rpc.check),
+    }
     app = Starlette(
         routes=[
             *Endpoints(ds, jobs, rpc).routes,
-            *web.health_routes({"ds": ds.check, "redis": jobs.check, "rpc": rpc.check}),
+            *web.health_routes(parts),
             WebSocketRoute("/ws", CreditSocket(ds, broadcast).serve),
         ]
     )
     problems.install(app)
     await ds.open(wait=False)
     tasks = [
-        asyncio.create_task(ds.wait()),
+        *web.watch(parts),
         asyncio.create_task(broadcast.run()),
         asyncio.create_task(true_up(ds, broadcast)),
     ]
