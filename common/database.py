@@ -27,7 +27,7 @@ UNAVAILABLE = (
 COLLISION = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 
-async def _nothing(connection: Connection) -> None:
+async def _nothing(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     """For the pool: our statements leave no state in a session, and its reset would cost each a second round trip."""
 
 
