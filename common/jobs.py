@@ -8,11 +8,13 @@ from typing import Any
 import msgspec
 import structlog
 from arq.connections import ArqRedis
+from arq.jobs import Job
+from arq.worker import Worker
 from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import AbstractBackoff, ExponentialBackoff, NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, WatchError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 GENERAL_QUEUE = "arq:general_queue"
@@ -49,6 +51,33 @@ class _ToldBackoff(AbstractBackoff):
         return float(self._waits.compute(failures))
 
 
+class _Redis(ArqRedis):
+    """ArqRedis that also tries again when Redis goes away between its WATCH and what depends on it."""
+
+    async def enqueue_job(self, *args: Any, **options: Any) -> Job | None:
+        while True:
+            try:
+                return await super().enqueue_job(*args, **options)
+            except WatchError:
+                continue
+
+
+async def _start_jobs(worker: Worker, job_ids: list[bytes]) -> None:
+    """Worker.start_jobs, which ends the worker if Redis goes away between a WATCH and what depends on it.
+
+    By then it has taken a place for the job that it did not start: give that back, the next look finds the job again.
+    """
+    try:
+        await _arq_start_jobs(worker, job_ids)
+    except WatchError:
+        worker.job_counter -= 1
+        worker.sem.release()
+
+
+_arq_start_jobs = Worker.start_jobs
+Worker.start_jobs = _start_jobs  # type: ignore[assignment]  # the arq command makes the Worker
+
+
 def worker_redis(url: str, queue: str) -> ArqRedis:
     """The connection of an arq worker: every command waits for Redis as long as it takes, so the worker outlives it."""
     return _connect(url, queue, Retry(_ToldBackoff(_address(url)), -1, _GONE))
@@ -68,9 +97,7 @@ def _connect(url: str, queue: str, retry: Retry) -> ArqRedis:
         socket_connect_timeout=2,
         socket_keepalive=True,
     )
-    return ArqRedis(
-        pool_or_conn=pool, job_serializer=serializer, job_deserializer=deserializer, default_queue_name=queue
-    )
+    return _Redis(pool_or_conn=pool, job_serializer=serializer, job_deserializer=deserializer, default_queue_name=queue)
 
 
 class JobsUnavailableError(Exception):

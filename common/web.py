@@ -45,6 +45,7 @@ async def serve(app: Any, host: str, port: int) -> None:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=5,
+        timeout_keep_alive=75,  # longer than clients keep theirs, or a request may meet a connection being closed
     )
     await uvicorn.Server(config).serve()
 
