@@ -3,6 +3,7 @@
 Redis is only transport. Whoever sends a job has what it tells in a database, and sends it again if nothing came of it.
 """
 
+import signal
 from typing import Any
 
 import msgspec
@@ -16,6 +17,8 @@ from redis.backoff import AbstractBackoff, ExponentialBackoff, NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, WatchError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+
+_LONGEST_STOP = 8  # seconds from SIGTERM to the end of a worker
 
 GENERAL_QUEUE = "arq:general_queue"
 SALES_QUEUE = "arq:sales_queue"
@@ -74,6 +77,17 @@ async def _start_jobs(worker: Worker, job_ids: list[bytes]) -> None:
         worker.sem.release()
 
 
+def _handle_sig(worker: Worker, signum: signal.Signals) -> None:
+    """Worker.handle_sig, with an end to it: a worker that waits for Redis while it stops would wait for ever.
+
+    Nothing is lost by it: what a worker had not finished is in the databases, and found again.
+    """
+    signal.alarm(_LONGEST_STOP)
+    _arq_handle_sig(worker, signum)
+
+
+_arq_handle_sig = Worker.handle_sig
+Worker.handle_sig = _handle_sig  # type: ignore[assignment]  # as below
 _arq_start_jobs = Worker.start_jobs
 Worker.start_jobs = _start_jobs  # type: ignore[assignment]  # the arq command makes the Worker
 
