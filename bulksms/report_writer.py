@@ -1,6 +1,6 @@
 """The callback writer: concurrent callbacks share one batched UPDATE (group commit).
 
-Callers hand in their reports and wait. While one flush is on its way to the disk the next one gathers, so a flush is as
+Callers hand in their reports and are told. While one flush is on its way to the disk the next one gathers, so a flush is as
 large as the load makes it: a single report is written at once, a flood in few large statements.
 """
 
@@ -25,9 +25,13 @@ class BufferFullError(Exception):
     """More reports are waiting than the buffer holds: try again later."""
 
 
+# Told what became of a call's reports, once: an error means that none of them is known to be written.
+Done = Callable[[Outcome | Exception], None]
+
+
 class _Call(NamedTuple):
     steps: Sequence[Step]
-    done: "asyncio.Future[Outcome]"
+    done: Done
 
 
 class ReportWriter:
@@ -61,19 +65,26 @@ class ReportWriter:
         """Start to flush."""
         self._tasks = [asyncio.create_task(self._run()) for _ in range(self._flushes)]
 
-    async def write(self, steps: Sequence[Step]) -> Outcome:
-        """Return once all the reports are committed.
+    def submit(self, steps: Sequence[Step], done: Done) -> None:
+        """Tell `done` once all the reports are committed, or could not be.
 
-        Raises BufferFullError, with nothing taken, or what the database raised, with nothing of these reports known to
-        be written: the caller sends them again, which is harmless.
+        Raises BufferFullError, with nothing taken. After an error of the database nothing is known to be written: the
+        caller sends the reports again, which is harmless.
         """
         if self._waiting + len(steps) > self._buffer or self._closing:
             raise BufferFullError
-        call = _Call(steps, asyncio.get_running_loop().create_future())
-        self._calls.append(call)
+        self._calls.append(_Call(steps, done))
         self._waiting += len(steps)
         self._wake.set()
-        return await call.done
+
+    async def write(self, steps: Sequence[Step]) -> Outcome:
+        """Return once all the reports are committed; raises what `submit` raises or tells."""
+        written: asyncio.Future[Outcome | Exception] = asyncio.get_running_loop().create_future()
+        self.submit(steps, lambda result: None if written.done() else written.set_result(result))
+        result = await written
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     async def close(self) -> None:
         """Take no more, write what waits, and end."""
@@ -110,14 +121,12 @@ class ReportWriter:
             applied = await apply(self._database, steps)
         except Exception as error:
             for call in calls:
-                if not call.done.done():
-                    call.done.set_exception(error)
+                call.done(error)
             return
         finally:
             self._waiting -= len(steps)
         for call, outcome in zip(calls, _share(calls, set(applied.stale), set(applied.unknown)), strict=True):
-            if not call.done.done():
-                call.done.set_result(outcome)
+            call.done(outcome)
         if applied.entries:
             self._on_entries(applied.entries)
 

@@ -13,7 +13,7 @@ import pytest
 from common.database import Database
 from common.jobs import JobQueue
 from common.system import System
-from salesapi.carrier.fate import Odds, fate, leaves
+from salesapi.carrier.fate import Odds, fate
 from salesapi.carrier.http import HttpCarrier
 from salesapi.carrier.port import (
     CarrierBusyError,
@@ -149,7 +149,7 @@ def test_fates_are_the_seeds_and_in_proportion() -> None:
     fates = [fate(odds, f"m{i}") for i in range(5000)]
     assert fates == [fate(odds, f"m{i}") for i in range(5000)]
     assert fates[:50] != [fate(msgspec.structs.replace(odds, seed=8), f"m{i}") for i in range(50)]
-    left = [reports for reports in fates if leaves(reports)]
+    left = [one.reports for one in fates if one.leaves]
     assert 0.08 < 1 - len(left) / 5000 < 0.12
     assert 0.35 < sum(reports[0].status != "sent" for reports in left) / len(left) < 0.45
     assert 0.15 < sum(any(r.status == "undelivered" for r in reports) for reports in left) / len(left) < 0.25

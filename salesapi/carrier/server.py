@@ -173,7 +173,7 @@ async def _serve(settings: Settings) -> None:
     app = Starlette(routes=Endpoints(simulator, store).routes)
     problems.install(app)
     app.add_exception_handler(_LostConnectionError, _raise)
-    simulator.start()
+    await simulator.start()
     host, port = host_and_port(settings.carrier_url)
     await web.serve(_losing_connections(app), host, port)
     await simulator.close()

@@ -1,34 +1,29 @@
 """The simulated carrier: accepts a batch once per key, and posts the reports of each message until it is answered."""
 
 import asyncio
+import heapq
 import random
 import re
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
-from itertools import groupby
 
-import aiohttp
 import msgspec
-import structlog
 
-from salesapi.carrier.fate import Odds, Report, fate, leaves
+from salesapi.carrier.fate import Fate, Odds, fate
 from salesapi.carrier.http import Accepted, Batch, Rejection
-from salesapi.carrier.store import Accepted as StoredMessage
-from salesapi.carrier.store import Due, Progress, Store
-
-log = structlog.get_logger()
+from salesapi.carrier.poster import Answer, Poster
+from salesapi.carrier.store import NewBatch, NewMessage, Progress, Store
 
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}\Z")
 _TRIES_REFUSED = 5  # for a report that the receiver answers with a 4xx
-_WINDOW = 5_000  # reports in memory
+_WINDOW = 100_000  # messages in memory; batches beyond wait in the store
+_TICK = 0.01  # seconds: how exact the times of the reports are
 _FLUSH_PERIOD = 0.05  # seconds between two commits of what was acknowledged
-_IDLE_PERIOD = 0.02  # seconds between two looks for reports that have become due
+_IDLE = 60.0  # seconds after which the connections to a receiver are closed
 
-
-_reports = msgspec.msgpack.Decoder(list[Report]).decode
+_encode = msgspec.json.Encoder().encode
 
 
 class KeyReusedError(Exception):
@@ -72,6 +67,36 @@ class Rate:
         self._tokens -= messages
 
 
+class _Pending:
+    """A batch in memory: its messages, their fates, and how many reports of each were acknowledged."""
+
+    __slots__ = ("fates", "id", "left", "message_ids", "receiver", "steps")
+
+    def __init__(
+        self, batch_id: int, receiver: "_Receiver", message_ids: list[str], fates: list[Fate], steps: bytearray
+    ) -> None:
+        self.id = batch_id
+        self.receiver = receiver
+        self.message_ids = message_ids
+        self.fates = fates
+        self.steps = steps
+        self.left = sum(step < len(fate.reports) for step, fate in zip(steps, fates, strict=True))
+
+
+# The next report of a message: its batch and its place there.
+_Due = tuple[_Pending, int]
+
+
+class _Receiver:
+    """Who takes reports: those that are due, and the connections that post them."""
+
+    def __init__(self) -> None:
+        self.due: deque[_Due] = deque()
+        self.poster: Poster[list[_Due]]
+        self.pending = 0  # messages in memory
+        self.idle_since = 0.0
+
+
 class Simulator:
     """Accepts and reports; `array` is how many reports go in one callback, 1 sends each by itself."""
 
@@ -82,9 +107,13 @@ class Simulator:
         self.paused = False
         self._store = store
         self._connections = connections
-        self._in_flight: set[int] = set()
-        self._callbacks: asyncio.Queue[list[Due]] = asyncio.Queue(connections * 2)
-        self._progress: list[Progress] = []
+        self._receivers: dict[str, _Receiver] = {}
+        self._backlog: deque[int] = deque()  # batches in the store that are not in memory
+        self._pending = 0  # messages in memory
+        self._later: dict[int, list[_Due]] = {}  # by the tick at which they are due
+        self._ticks: list[int] = []  # the heap of its keys
+        self._attempts: Counter[_Due] = Counter()  # of reports that were not acknowledged at once
+        self._changed: set[_Pending] = set()
         self._totals: Counter[str] = Counter()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -93,119 +122,145 @@ class Simulator:
 
         Raises KeyReusedError, OverRateError.
         """
-        digest = blake2b(msgspec.json.encode(batch), digest_size=16).digest()
-        known = await self._store.batch(key)
+        digest = blake2b(_encode(batch), digest_size=16).digest()
+        known = await self._store.answered(key)
         if known is None:
             self.rate.take(len(batch.messages))
-            answer, messages = self._decide(batch)
-            if await self._store.accept(key, digest, answer, messages):
-                return answer
-            known = await self._store.batch(key)
-        assert known is not None
-        if known[0] != digest:
-            raise KeyReusedError(f"the key {key!r} belongs to a batch of other messages")
-        return known[1]
-
-    def _decide(self, batch: Batch) -> tuple[bytes, list[StoredMessage]]:
-        now = time.time()
-        taken, rejected = [], []
-        for message in batch.messages:
-            if not _E164.match(message.to):
-                rejected.append(Rejection(message.message_id, "not a number in E.164"))
-                continue
-            reports = fate(self.odds, message.message_id)
-            taken.append(
-                StoredMessage(
-                    message.message_id,
-                    message.to,
-                    batch.callback_url,
-                    int(leaves(reports)),
-                    msgspec.msgpack.encode(reports),
-                    now + reports[0].delay,
-                )
+            taken = [message for message in batch.messages if _E164.match(message.to)]
+            rejected = [
+                Rejection(message.message_id, "not a number in E.164")
+                for message in batch.messages
+                if not _E164.match(message.to)
+            ]
+            fates = [fate(self.odds, message.message_id) for message in taken]
+            answer = _encode(Accepted(len(taken), rejected))
+            number = await self._store.accept(
+                NewBatch(key, digest, answer, batch.callback_url, _encode(self.odds), time.time()),
+                [NewMessage(m.message_id, m.to, int(f.leaves)) for m, f in zip(taken, fates, strict=True)],
             )
-        return msgspec.json.encode(Accepted(len(taken), rejected)), taken
+            if number is not None:
+                if taken and not self._backlog and self._pending < _WINDOW:
+                    ids = [message.message_id for message in taken]
+                    self._begin(number, batch.callback_url, ids, fates, bytearray(len(taken)), 0.0)
+                elif taken:
+                    self._backlog.append(number)
+                return answer
+            known = await self._store.answered(key)
+        assert known is not None
+        if known.digest != digest:
+            raise KeyReusedError(f"the key {key!r} belongs to a batch of other messages")
+        return known.answer
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Start to report, beginning with what was left by the last run."""
-        self._tasks = [
-            asyncio.create_task(self._feed()),
-            asyncio.create_task(self._flush_often()),
-            *(asyncio.create_task(self._post_all()) for _ in range(self._connections)),
-        ]
+        self._backlog.extend(await self._store.open_batches())
+        self._tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self._flush_often())]
 
     async def close(self) -> None:
         """Stop reporting; what is not acknowledged is reported by the next run."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(receiver.poster.close() for receiver in self._receivers.values()))
         await self._flush()
         await self._store.close()
 
-    async def _feed(self) -> None:
-        """Hand what is due to those who post, a bounded window at a time."""
+    # When a report is due.
+
+    def _begin(self, number: int, url: str, ids: list[str], fates: list[Fate], steps: bytearray, age: float) -> None:
+        """Take a batch into memory, `age` seconds after it was accepted."""
+        receiver = self._receivers.get(url) or self._new_receiver(url)
+        batch = _Pending(number, receiver, ids, fates, steps)
+        receiver.pending += batch.left
+        self._pending += batch.left
+        for place, (reports, delay) in enumerate(fates):
+            if steps[place] < len(reports):
+                self._schedule((batch, place), max(0.0, delay * (steps[place] + 1) - age))
+
+    def _new_receiver(self, url: str) -> _Receiver:
+        receiver = self._receivers[url] = _Receiver()
+        receiver.poster = Poster(url, self._connections, lambda: self._take(receiver), self._answered)
+        return receiver
+
+    def _schedule(self, due: _Due, delay: float) -> None:
+        now = time.monotonic()
+        tick = int((now + delay) / _TICK)
+        if tick <= int(now / _TICK):
+            due[0].receiver.due.append(due)
+        elif (later := self._later.get(tick)) is not None:
+            later.append(due)
+        else:
+            self._later[tick] = [due]
+            heapq.heappush(self._ticks, tick)
+
+    async def _tick(self) -> None:
+        """Make due what is due, and take batches into memory while there is room."""
         while True:
-            room = _WINDOW - len(self._in_flight)
-            due: list[Due] = []
-            # What is in flight is found again by each look, so a look is only worth it for half a window.
-            if room >= _WINDOW // 2 and not self.paused:
-                found = await self._store.due(time.time(), _WINDOW)
-                due = [one for one in found if one.id not in self._in_flight][:room]
-            if not due:
-                await asyncio.sleep(_IDLE_PERIOD)
-            self._in_flight.update(one.id for one in due)
-            for callback in self._callbacks_of(due):
-                await self._callbacks.put(callback)
+            await asyncio.sleep(_TICK)
+            now = time.monotonic()
+            while self._ticks and self._ticks[0] <= now / _TICK:
+                for due in self._later.pop(heapq.heappop(self._ticks)):
+                    due[0].receiver.due.append(due)
+            while self._backlog and self._pending < _WINDOW:
+                number = self._backlog.popleft()
+                stored = await self._store.load(number)
+                odds = msgspec.json.decode(stored.odds, type=Odds)
+                fates = [fate(odds, one) for one in stored.message_ids]
+                age = time.time() - stored.accepted_at
+                self._begin(number, stored.callback_url, stored.message_ids, fates, bytearray(stored.steps), age)
+            for url, receiver in list(self._receivers.items()):
+                if receiver.due:
+                    receiver.poster.wake()
+                if receiver.pending:
+                    receiver.idle_since = now
+                elif now - receiver.idle_since > _IDLE:
+                    del self._receivers[url]
+                    await receiver.poster.close()
 
-    def _callbacks_of(self, due: Sequence[Due]) -> Iterator[list[Due]]:
-        if self.array == 1:
-            yield from ([one] for one in due)
-            return
-        for _, group in groupby(due, key=lambda one: one.callback_url):
-            waiting = deque(group)
-            while waiting:
-                yield [waiting.popleft() for _ in range(min(self.array, len(waiting)))]
+    # Posting.
 
-    async def _post_all(self) -> None:
-        connector = aiohttp.TCPConnector(limit=1, force_close=False)
-        async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30)) as session:
-            while True:
-                callback = await self._callbacks.get()
-                self._done(callback, *await self._post(session, callback))
-
-    async def _post(self, session: aiohttp.ClientSession, callback: list[Due]) -> tuple[int, float]:
-        """Post a callback. Returns the status (0 if there was none) and the Retry-After, seconds."""
+    def _take(self, receiver: _Receiver) -> tuple[bytes, list[_Due]] | None:
+        """The next callback: its body, and the reports in it."""
+        if self.paused or not receiver.due:
+            return None
         now = datetime.now(UTC)
-        reports = []
-        for one in callback:
-            status, error_code, _ = _reports(one.reports)[one.step]
-            reports.append(Reported(one.message_id, status, now, error_code))
-        body = msgspec.json.encode(reports[0] if self.array == 1 else reports)
-        try:
-            headers = {"Content-Type": "application/json"}
-            async with session.post(callback[0].callback_url, data=body, headers=headers) as answer:
-                await answer.read()
-                after = answer.headers.get("Retry-After", "0")
-                return answer.status, float(after) if after.isdigit() else 0.0
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            return 0, 0.0
+        if self.array == 1:
+            due = receiver.due.popleft()
+            return _encode(_report(due, now)), [due]
+        taken = [receiver.due.popleft() for _ in range(min(self.array, len(receiver.due)))]
+        return _encode([_report(due, now) for due in taken]), taken
 
-    def _done(self, callback: list[Due], status: int, retry_after: float) -> None:
+    def _answered(self, callback: list[_Due], answer: Answer) -> None:
         """Note what the answer means for the reports; it is committed with the next flush."""
-        now = time.time()
-        for one in callback:
-            reports = _reports(one.reports)
-            refused = 400 <= status < 500 and status not in (408, 429)
-            if 200 <= status < 300 or (refused and one.attempts + 1 >= _TRIES_REFUSED):
-                self._totals["acknowledged" if status < 300 else "given_up"] += 1
-                step = one.step + 1
-                due = now + reports[step].delay if step < len(reports) else None
-                self._progress.append(Progress(step, 0, due, one.id))
+        status, retry_after = answer
+        refused = 400 <= status < 500 and status not in (408, 429)
+        for due in callback:
+            if 200 <= status < 300:
+                self._totals["acknowledged"] += 1
+                self._step(due)
+            elif refused and self._attempts[due] + 1 >= _TRIES_REFUSED:
+                self._totals["given_up"] += 1
+                self._step(due)
             else:
                 self._totals["retried"] += 1
-                wait = min(0.2 * 2 ** min(one.attempts, 6), 10.0) * random.uniform(0.5, 1.0)
-                due = now + max(wait, retry_after, 2.0 if refused else 0.0)
-                self._progress.append(Progress(one.step, one.attempts + 1, due, one.id))
+                wait = min(0.2 * 2 ** min(self._attempts[due], 6), 10.0) * random.uniform(0.5, 1.0)
+                self._attempts[due] += 1
+                self._schedule(due, max(wait, retry_after, 2.0 if refused else 0.0))
+
+    def _step(self, due: _Due) -> None:
+        """A report is done with: the next one comes, or the message is."""
+        batch, place = due
+        if self._attempts:
+            self._attempts.pop(due, None)
+        batch.steps[place] += 1
+        self._changed.add(batch)
+        reports, delay = batch.fates[place]
+        if batch.steps[place] < len(reports):
+            self._schedule(due, delay)
+            return
+        batch.left -= 1
+        batch.receiver.pending -= 1
+        self._pending -= 1
 
     async def _flush_often(self) -> None:
         while True:
@@ -213,9 +268,15 @@ class Simulator:
             await self._flush()
 
     async def _flush(self) -> None:
-        if not self._progress:
+        if not self._totals:
             return
-        steps, self._progress = self._progress, []
+        changed, self._changed = self._changed, set()
         totals, self._totals = self._totals, Counter()
-        await self._store.progress(steps, dict(totals))
-        self._in_flight.difference_update(step.id for step in steps)
+        progress = [Progress(bytes(batch.steps), batch.left > 0, batch.id) for batch in changed]
+        await self._store.progress(progress, dict(totals))
+
+
+def _report(due: _Due, now: datetime) -> Reported:
+    batch, place = due
+    status, error_code = batch.fates[place].reports[batch.steps[place]]
+    return Reported(batch.message_ids[place], status, now, error_code)

@@ -1,4 +1,4 @@
-"""The simulator's memory, in SQLite: what it accepted, what each phone got, and which reports it still owes.
+"""The simulator's memory, in SQLite: the batches it accepted, what each phone got, and how far their reports went.
 
 Every call runs in one thread of its own. A commit survives a kill -9 of the process, as a carrier's memory does.
 """
@@ -12,48 +12,68 @@ from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
-# `due` (seconds of the Unix epoch) is when the report number `step` goes out; none is left when it is NULL.
-_SCHEMA = """
-    CREATE TABLE IF NOT EXISTS batch (key TEXT PRIMARY KEY, digest BLOB NOT NULL, answer BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS message (
-        id INTEGER PRIMARY KEY, message_id TEXT NOT NULL, phone TEXT NOT NULL, callback_url TEXT NOT NULL,
-        got INTEGER NOT NULL, reports BLOB NOT NULL, step INTEGER NOT NULL,
-        attempts INTEGER NOT NULL DEFAULT 0, due REAL
+_VERSION = 2
+
+# A batch's `steps` has one byte for each of its messages: how many of the reports were acknowledged. Messages lie in
+# their batch's order; `got` is 1 if the phone gets it.
+_SCHEMA = f"""
+    CREATE TABLE batch (
+        id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, digest BLOB NOT NULL, answer BLOB NOT NULL,
+        callback_url TEXT NOT NULL, odds BLOB NOT NULL, accepted_at REAL NOT NULL, steps BLOB NOT NULL,
+        open INTEGER NOT NULL
     );
-    CREATE INDEX IF NOT EXISTS message_due ON message (due) WHERE due IS NOT NULL;
-    CREATE TABLE IF NOT EXISTS total (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE INDEX batch_open ON batch (id) WHERE open;
+    CREATE TABLE message (
+        batch INTEGER, seq INTEGER, message_id TEXT NOT NULL, phone TEXT NOT NULL, got INTEGER NOT NULL,
+        PRIMARY KEY (batch, seq)
+    ) WITHOUT ROWID;
+    CREATE TABLE total (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    PRAGMA user_version = {_VERSION};
 """
 
 
-class Due(NamedTuple):
-    """A report that is to go out: number `step` of the message's `reports` (msgpack)."""
+class Answered(NamedTuple):
+    """What the batch of a key was, and was answered."""
 
-    id: int
-    message_id: str
+    digest: bytes
+    answer: bytes
+
+
+class NewBatch(NamedTuple):
+    """A batch to be accepted; `odds` (JSON) hold for its messages, `accepted_at` is in seconds of the Unix epoch."""
+
+    key: str
+    digest: bytes
+    answer: bytes
     callback_url: str
-    reports: bytes
-    step: int
-    attempts: int
+    odds: bytes
+    accepted_at: float
 
 
-class Accepted(NamedTuple):
-    """A message as it is stored: `got` is 1 if its phone gets it, `reports` are to come (msgpack)."""
+class NewMessage(NamedTuple):
+    """A message of it; `got` is 1 if its phone gets it."""
 
     message_id: str
     phone: str
-    callback_url: str
     got: int
-    reports: bytes
-    due: float
+
+
+class OpenBatch(NamedTuple):
+    """A batch whose reports are not all acknowledged."""
+
+    callback_url: str
+    odds: bytes
+    accepted_at: float
+    steps: bytes
+    message_ids: list[str]
 
 
 class Progress(NamedTuple):
-    """Where a message's reports stand after one went out or failed to."""
+    """How far a batch's reports went."""
 
-    step: int
-    attempts: int
-    due: float | None
-    id: int
+    steps: bytes
+    open: bool
+    batch: int
 
 
 class Store:
@@ -64,41 +84,54 @@ class Store:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._database = self._thread.submit(_open, path).result()
 
-    async def batch(self, key: str) -> tuple[bytes, bytes] | None:
-        """The digest and the answer of the batch that came under this key."""
+    async def answered(self, key: str) -> Answered | None:
+        """What came under this key."""
         rows = await self._do(
             lambda db: db.execute("SELECT digest, answer FROM batch WHERE key = ?", (key,)).fetchall()
         )
-        return rows[0] if rows else None
+        return Answered(*rows[0]) if rows else None
 
-    async def accept(self, key: str, digest: bytes, answer: bytes, messages: Sequence[Accepted]) -> bool:
-        """Commit a batch; False if another came under this key first."""
+    async def accept(self, batch: NewBatch, messages: Sequence[NewMessage]) -> int | None:
+        """Commit a batch and return its id; None if another came under its key first."""
 
-        def write(db: sqlite3.Connection) -> bool:
-            if not db.execute("INSERT OR IGNORE INTO batch VALUES (?, ?, ?)", (key, digest, answer)).rowcount:
-                return False
-            db.executemany(
-                "INSERT INTO message (message_id, phone, callback_url, got, reports, step, due) "
-                "VALUES (?, ?, ?, ?, ?, 0, ?)",
-                messages,
+        def write(db: sqlite3.Connection) -> int | None:
+            inserted = db.execute(
+                "INSERT OR IGNORE INTO batch (key, digest, answer, callback_url, odds, accepted_at, steps, open) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (*batch, bytes(len(messages)), bool(messages)),
             )
-            return True
+            if not inserted.rowcount:
+                return None
+            number = inserted.lastrowid
+            db.executemany(
+                f"INSERT INTO message (batch, seq, message_id, phone, got) VALUES ({number}, ?, ?, ?, ?)",
+                [(seq, *message) for seq, message in enumerate(messages)],
+            )
+            return number
 
         return await self._do(write)
 
-    async def due(self, now: float, limit: int) -> list[Due]:
-        """The reports that should be out by now, the longest due first."""
-        query = (
-            "SELECT id, message_id, callback_url, reports, step, attempts FROM message "
-            "WHERE due <= ? ORDER BY due LIMIT ?"
-        )
-        return await self._do(lambda db: [Due(*row) for row in db.execute(query, (now, limit))])
+    async def open_batches(self) -> list[int]:
+        """The ids of the batches that are not done, oldest first."""
+        return await self._do(lambda db: [row[0] for row in db.execute("SELECT id FROM batch WHERE open ORDER BY id")])
+
+    async def load(self, batch: int) -> OpenBatch:
+        """A batch with its messages."""
+
+        def read(db: sqlite3.Connection) -> OpenBatch:
+            row = db.execute(
+                "SELECT callback_url, odds, accepted_at, steps FROM batch WHERE id = ?", (batch,)
+            ).fetchone()
+            ids = db.execute("SELECT message_id FROM message WHERE batch = ? ORDER BY seq", (batch,))
+            return OpenBatch(*row, [one[0] for one in ids])
+
+        return await self._do(read)
 
     async def progress(self, steps: Sequence[Progress], totals: dict[str, int]) -> None:
-        """Commit what was acknowledged and what is to be tried again, and add to the totals."""
+        """Commit what was acknowledged, and add to the totals."""
 
         def write(db: sqlite3.Connection) -> None:
-            db.executemany("UPDATE message SET step = ?, attempts = ?, due = ? WHERE id = ?", steps)
+            db.executemany("UPDATE batch SET steps = ?, open = ? WHERE id = ?", steps)
             db.executemany(
                 "INSERT INTO total VALUES (?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value",
                 list(totals.items()),
@@ -110,26 +143,25 @@ class Store:
         """What was accepted, what the phones got, and how the reports stand."""
 
         def read(db: sqlite3.Connection) -> dict[str, int]:
-            one = db.execute(
-                "SELECT count(*), count(DISTINCT message_id), coalesce(sum(got), 0), count(due) FROM message"
+            accepted, messages, phones = db.execute(
+                "SELECT count(*), coalesce(sum(got), 0), count(DISTINCT CASE WHEN got THEN phone END) FROM message"
             ).fetchone()
-            per_message = db.execute(
-                "SELECT coalesce(max(n), 0), coalesce(sum(n > 1), 0) FROM "
+            message_ids, most, repeated = db.execute(
+                "SELECT count(*), coalesce(max(n), 0), coalesce(sum(n > 1), 0) FROM "
                 "(SELECT sum(got) AS n FROM message GROUP BY message_id)"
             ).fetchone()
-            phones = db.execute("SELECT count(DISTINCT phone) FROM message WHERE got").fetchone()
-            batches = db.execute("SELECT count(*) FROM batch").fetchone()
+            batches, open_batches = db.execute("SELECT count(*), coalesce(sum(open), 0) FROM batch").fetchone()
             totals = {"acknowledged": 0, "retried": 0, "given_up": 0} | dict(db.execute("SELECT * FROM total"))
             return {
-                "batches": batches[0],
-                "accepted": one[0],
-                "message_ids": one[1],
-                "messages": one[2],
-                "failed": one[0] - one[2],
-                "phones": phones[0],
-                "most_per_message": per_message[0],
-                "repeated": per_message[1],
-                "messages_with_reports_due": one[3],
+                "batches": batches,
+                "accepted": accepted,
+                "message_ids": message_ids,
+                "messages": messages,
+                "failed": accepted - messages,
+                "phones": phones,
+                "most_per_message": most,
+                "repeated": repeated,
+                "batches_with_reports_due": open_batches,
                 **{f"reports_{name}": value for name, value in totals.items()},
             }
 
@@ -157,7 +189,12 @@ class Store:
 
 def _open(path: Path) -> sqlite3.Connection:
     database: Any = sqlite3.connect(path)
-    database.execute("PRAGMA journal_mode = WAL")
+    if database.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+        database.close()
+        for old in path.parent.glob(f"{path.name}*"):  # of another version: a simulator may forget
+            old.unlink()
+        database = sqlite3.connect(path)
+        database.execute("PRAGMA journal_mode = WAL")
+        database.executescript(_SCHEMA)
     database.execute("PRAGMA synchronous = NORMAL")
-    database.executescript(_SCHEMA)
     return database  # type: ignore[no-any-return]

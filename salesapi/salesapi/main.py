@@ -1,9 +1,9 @@
 """Puts the salesapi process together: settings, connections, and the handlers that are given them."""
 
 import asyncio
-from typing import Any
 
 from starlette.applications import Starlette
+from starlette.routing import Route
 
 from bulksms.report_writer import ReportWriter
 from common import logs, problems, web
@@ -12,6 +12,7 @@ from common.jobs import JobQueue
 from common.settings import Settings
 from rpc.client import RpcClient
 from salesapi.salesapi.callback import Callback
+from salesapi.salesapi.callback_lane import protocol_factory
 from salesapi.salesapi.charges import Charges
 from salesapi.salesapi.create import Create
 from salesapi.salesapi.endpoints import Endpoints
@@ -48,6 +49,7 @@ async def _serve(settings: Settings) -> None:
     app = Starlette(
         routes=[
             *Endpoints(salesdb, runner, create).routes,
+            Route("/callback", Callback(writer).endpoint, methods=["POST"]),
             *web.health_routes(parts),
         ]
     )
@@ -55,17 +57,8 @@ async def _serve(settings: Settings) -> None:
     await salesdb.open(wait=False)
     writer.start()
     tasks = [*web.watch(parts), asyncio.create_task(charges.run())]
-    await web.serve(_with_callback(Callback(writer), app), settings.salesapi_host, settings.salesapi_port)
+    await web.serve(app, settings.salesapi_host, settings.salesapi_port, protocol_factory(writer))
     await writer.close()
     for task in tasks:
         task.cancel()
     await asyncio.gather(rpc.close(), jobs.close(), salesdb.close())
-
-
-def _with_callback(callback: Callback, app: Starlette) -> Any:
-    """Callbacks pass by the framework; all else goes through it."""
-
-    async def route(scope: Any, receive: Any, send: Any) -> None:
-        await (callback if scope.get("path") == "/callback" else app)(scope, receive, send)
-
-    return route

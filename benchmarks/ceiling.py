@@ -1,0 +1,28 @@
+"""The callback ceiling: `/callback` on the same HTTP server, parsing the same reports, with no database behind it.
+
+python -m benchmarks.ceiling PORT
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.applications import Starlette
+
+from bulksms.report_writer import Done, Outcome
+from bulksms.reports import Step
+from common import web
+from salesapi.salesapi.callback_lane import protocol_factory
+
+
+class NoDatabase:
+    """Says of every report that it was applied."""
+
+    def submit(self, steps: Sequence[Step], done: Done) -> None:
+        done(Outcome(len(steps), 0, 0))
+
+
+if __name__ == "__main__":
+    writer: Any = NoDatabase()
+    app = Starlette(routes=[])
+    web.run(web.serve(app, "127.0.0.1", int(sys.argv[1]), protocol_factory(writer)))
