@@ -1,7 +1,7 @@
 """The callback writer: concurrent callbacks share one batched UPDATE (group commit).
 
-Callers hand in their reports and are told. While one flush is on its way to the disk the next one gathers, so a flush is as
-large as the load makes it: a single report is written at once, a flood in few large statements.
+Callers hand in their reports and are told. While one flush is on its way to the disk the next one gathers, so a flush
+is as large as the load makes it: a single report is written at once, a flood in few large statements.
 """
 
 import asyncio

@@ -3,11 +3,13 @@
 Redis is only transport. Whoever sends a job has what it tells in a database, and sends it again if nothing came of it.
 """
 
+import asyncio
 import signal
 from typing import Any
 
 import msgspec
 import structlog
+import uvloop
 from arq.connections import ArqRedis
 from arq.jobs import Job
 from arq.worker import Worker
@@ -90,6 +92,11 @@ _arq_handle_sig = Worker.handle_sig
 Worker.handle_sig = _handle_sig  # type: ignore[assignment]  # as below
 _arq_start_jobs = Worker.start_jobs
 Worker.start_jobs = _start_jobs  # type: ignore[assignment]  # the arq command makes the Worker
+
+
+def use_uvloop() -> None:
+    """Make uvloop the loop that the arq command will run its worker on; a worker's module calls this."""
+    asyncio.set_event_loop(uvloop.new_event_loop())
 
 
 def worker_redis(url: str, queue: str) -> ArqRedis:

@@ -90,7 +90,7 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
     carrier_array: Annotated[
         Count, Meta(le=1_000, description="simulator: most reports in one callback; 1 sends each by itself, no array")
     ] = 1
-    carrier_connections: Annotated[Count, Meta(description="simulator: callbacks under way at once")] = 64
+    carrier_connections: Annotated[Count, Meta(description="simulator: callbacks under way at once")] = 128
     carrier_mps: Annotated[int, Meta(ge=0, description="simulator: messages per second before 429; 0 is no limit")] = 0
 
     @property

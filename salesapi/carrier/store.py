@@ -119,11 +119,11 @@ class Store:
         """A batch with its messages."""
 
         def read(db: sqlite3.Connection) -> OpenBatch:
-            row = db.execute(
+            url, odds, accepted_at, steps = db.execute(
                 "SELECT callback_url, odds, accepted_at, steps FROM batch WHERE id = ?", (batch,)
             ).fetchone()
             ids = db.execute("SELECT message_id FROM message WHERE batch = ? ORDER BY seq", (batch,))
-            return OpenBatch(*row, [one[0] for one in ids])
+            return OpenBatch(url, odds, accepted_at, steps, [one[0] for one in ids])
 
         return await self._do(read)
 

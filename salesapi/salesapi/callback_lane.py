@@ -67,7 +67,7 @@ class CallbackLane(asyncio.Protocol):
         self._loop.call_later(_IDLE, self._close_if_idle)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._server.connections.discard(self)  # type: ignore[arg-type]
+        self._server.connections.discard(self)
 
     def data_received(self, data: bytes) -> None:
         self._used = self._loop.time()
@@ -182,7 +182,7 @@ class CallbackLane(asyncio.Protocol):
             self.shutdown()
             return
         data, self._beginning = self._beginning, b""
-        self._server.connections.discard(self)  # type: ignore[arg-type]
+        self._server.connections.discard(self)
         protocol = self._otherwise()
         self._transport.set_protocol(protocol)
         protocol.connection_made(self._transport)

@@ -18,7 +18,7 @@ from bulksms import batches, campaigns, outbox
 from bulksms.campaigns import NotRunnableError
 from common import logs
 from common.database import Database
-from common.jobs import SALES_QUEUE, JobQueue, deserializer, every, serializer, worker_redis
+from common.jobs import SALES_QUEUE, JobQueue, deserializer, every, serializer, use_uvloop, worker_redis
 from common.settings import load
 from rpc.client import RpcClient, RpcError
 from salesapi.carrier.http import HttpCarrier
@@ -92,6 +92,7 @@ async def shutdown(ctx: dict[str, Any]) -> None:
 
 
 _settings = load()
+use_uvloop()
 
 
 def _often(job: Any) -> CronJob:

@@ -21,6 +21,7 @@ from common.jobs import (
     JobsUnavailableError,
     deserializer,
     serializer,
+    use_uvloop,
     worker_redis,
 )
 from common.settings import load
@@ -86,6 +87,7 @@ async def shutdown(ctx: dict[str, Any]) -> None:
 
 
 _settings = load()
+use_uvloop()
 
 
 class WorkerSettings:
