@@ -25,4 +25,4 @@ class NoDatabase:
 if __name__ == "__main__":
     writer: Any = NoDatabase()
     app = Starlette(routes=[])
-    web.run(web.serve(app, "127.0.0.1", int(sys.argv[1]), protocol_factory(writer)))
+    web.run(web.serve(app, "127.0.0.1", int(sys.argv[1]), http=protocol_factory(writer)))

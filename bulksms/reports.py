@@ -80,10 +80,10 @@ _APPLY = """
         RETURNING bulksms.workspace_id, bulksms.id, tally.charge,
                   CASE WHEN old.status <> new.status THEN new.total_cost - new.charged ELSE 0 END AS unused
     ), entry AS (
-        INSERT INTO outbox (workspace_id, bulksms_id, kind, amount)
-        SELECT workspace_id, id, 'charge', charge FROM counted WHERE charge > 0
+        INSERT INTO outbox (workspace_id, bulksms_id, kind, amount, created_at)
+        SELECT workspace_id, id, 'charge', charge, clock_timestamp() FROM counted WHERE charge > 0
         UNION ALL
-        SELECT workspace_id, id, 'release', unused FROM counted WHERE unused > 0
+        SELECT workspace_id, id, 'release', unused, clock_timestamp() FROM counted WHERE unused > 0
         RETURNING reference, workspace_id, bulksms_id, kind, amount
     )
     SELECT (SELECT array_agg((reference, workspace_id, bulksms_id, kind, amount)) FROM entry) AS entries,

@@ -6,7 +6,7 @@ is slow finds the latest of each topic, never a queue of the past.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -34,27 +34,30 @@ class _Envelope(msgspec.Struct):
 
 
 class Subscription:
-    """A listener's mailbox: the latest news of each topic, in the order in which the topics first had some."""
+    """A listener's mailbox: the latest news of each topic, in the order in which the topics first had some.
 
-    def __init__(self) -> None:
+    `at_once` is offered news for which nothing older waits, and says whether it took it: what is left is for `get`.
+    """
+
+    def __init__(self, at_once: Callable[[News], bool] | None = None) -> None:
+        self._at_once = at_once
         self._latest: dict[tuple[str, str], News] = {}
-        self._wake = asyncio.Event()
+        self._reader: asyncio.Future[None] | None = None
 
     def put(self, news: News) -> None:
         """Replace what is still unread of the same topic."""
+        if self._at_once is not None and not self._latest and self._at_once(news):
+            return
         self._latest[news.channel, news.topic] = news
-        self._wake.set()
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
 
     async def get(self) -> News:
-        """Wait for the next news."""
-        while not self._latest:
-            self._wake.clear()
-            await self._wake.wait()
+        """Wait for the next news; for one reader."""
+        if not self._latest:
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
         return self._latest.pop(next(iter(self._latest)))
-
-    async def __aiter__(self) -> AsyncIterator[News]:
-        while True:
-            yield await self.get()
 
 
 class KrispBroadcast:
@@ -66,6 +69,8 @@ class KrispBroadcast:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._listeners: dict[tuple[str, str | None], set[Subscription]] = defaultdict(set)
+        self._fresh: dict[tuple[str, str], News] = {}
+        self._arrived = asyncio.Event()
         self._channels: set[str] = set()
         self._changed = asyncio.Event()
 
@@ -79,11 +84,16 @@ class KrispBroadcast:
         await self._redis.publish(channel, msgspec.json.encode(_Envelope(topic, msgspec.Raw(data))))
 
     @contextmanager
-    def subscribe(self, channels: str | Sequence[str], topics: Iterable[str] | None = None) -> Iterator[Subscription]:
+    def subscribe(
+        self,
+        channels: str | Sequence[str],
+        topics: Iterable[str] | None = None,
+        at_once: Callable[[News], bool] | None = None,
+    ) -> Iterator[Subscription]:
         """Listen to a channel or several, to all their topics or only to some, while the block runs."""
         names = [channels] if isinstance(channels, str) else list(channels)
         keys = [(name, topic) for name in names for topic in ([None] if topics is None else topics)]
-        subscription = Subscription()
+        subscription = Subscription(at_once)
         for key in keys:
             self._listeners[key].add(subscription)
         if not self._channels.issuperset(names):
@@ -102,13 +112,36 @@ class KrispBroadcast:
         return [topic for name, topic in self._listeners if name == channel and topic is not None]
 
     def deliver(self, news: News) -> None:
-        """Hand news to this process's listeners."""
+        """Hand news to this process's listeners, if nothing newer on its topic comes before their turn."""
+        self._fresh[news.channel, news.topic] = news
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Receive and hand out until cancelled."""
+        await asyncio.gather(self._receive_always(), self._hand_out())
+
+    async def _hand_out(self) -> None:
+        """Hand out what is fresh, and rest as long as that took: with many listeners, less often."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            fresh, self._fresh = self._fresh, {}
+            begun = clock()
+            for news in fresh.values():
+                try:
+                    self._put(news)
+                except Exception as error:
+                    log.warning("ignored what is no news of ours", channel=news.channel, reason=str(error))
+            await asyncio.sleep(clock() - begun)
+
+    def _put(self, news: News) -> None:
         for key in ((news.channel, news.topic), (news.channel, None)):
             for subscription in self._listeners.get(key, ()):
                 subscription.put(news)
 
-    async def run(self) -> None:
-        """Receive until cancelled; connect again, with backoff, when Redis was away."""
+    async def _receive_always(self) -> None:
+        """Receive; connect again, with backoff, when Redis was away."""
         waits = backoff(0.05, 1.0)
         while True:
             try:

@@ -5,7 +5,8 @@ Redis is only transport. Whoever sends a job has what it tells in a database, an
 
 import asyncio
 import signal
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Generic, TypeVar
 
 import msgspec
 import structlog
@@ -26,6 +27,8 @@ GENERAL_QUEUE = "arq:general_queue"
 SALES_QUEUE = "arq:sales_queue"
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 # OSError beside redis-py's own, against its annotation: a refused connection reaches its retries as that.
 _GONE: Any = (RedisConnectionError, RedisTimeoutError, OSError)
@@ -164,6 +167,35 @@ class JobQueue:
 
     async def close(self) -> None:
         await self._redis.aclose(close_connection_pool=True)
+
+
+class Gathering(Generic[T]):
+    """Hands items on together: what comes first at once, what comes within the next `period` seconds as one.
+
+    What it still holds when the process ends is gone: only for items that a database holds as well.
+    """
+
+    def __init__(self, send: Callable[[list[T]], Awaitable[None]], *, period: float, most: int = 1_000) -> None:
+        self._send = send
+        self._period = period
+        self._most = most
+        self._items: list[T] = []
+        self._wake = asyncio.Event()
+
+    def add(self, items: Sequence[T]) -> None:
+        """Hand these on soon, at most `most` at once."""
+        self._items += items
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Hand on until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._items:
+                taken, self._items = self._items[: self._most], self._items[self._most :]
+                await self._send(taken)
+            await asyncio.sleep(self._period)
 
 
 def every(seconds: int) -> set[int]:

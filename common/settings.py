@@ -40,6 +40,9 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
     webapi_port: Annotated[Port, Meta(description="port webapi listens on")] = 8000
     salesapi_host: Annotated[str, Meta(description="address salesapi listens on")] = "127.0.0.1"
     salesapi_port: Annotated[Port, Meta(description="port salesapi listens on")] = 8002
+    reuse_port: Annotated[
+        bool, Meta(description="several processes of webapi, or of salesapi, may listen on its port and share the load")
+    ] = False
     rpc_address: Annotated[str, Meta(description="host:port the gRPC server listens on and its clients call")] = (
         "127.0.0.1:8003"
     )

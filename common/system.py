@@ -44,11 +44,11 @@ class Part(NamedTuple):
     line: str = ""
 
 
-def parts(settings: Settings) -> list[Part]:
-    """The processes of the system."""
+def parts(settings: Settings, copies: Mapping[str, int] | None = None) -> list[Part]:
+    """The processes of the system; `copies`: how many of those of which there is to be more than one."""
     python, arq = sys.executable, str(Path(sys.executable).with_name("arq"))
     console = [python, "console.py"]
-    return [
+    made = [
         Part("rpc", [*console, "rpc", "serve"], address=settings.rpc_address),
         Part("webapi", [*console, "webapi", "serve"], f"http://{settings.webapi_host}:{settings.webapi_port}/ready"),
         Part(
@@ -68,13 +68,17 @@ def parts(settings: Settings) -> list[Part]:
             line="sales worker is ready",
         ),
     ]
+    for part in made.copy():
+        made += [part._replace(name=f"{part.name}-{n}") for n in range(2, (copies or {}).get(part.name, 1) + 1)]
+    return made
 
 
 class System:
     """Starts everything that is not configured to be elsewhere, and ends all of it.
 
     `configured`: names of settings whose address the user has given; the servers behind those are used, not started.
-    `environ`: what the processes get beside the addresses. `say`: told each step in a line.
+    `environ`: what the processes get beside the addresses. `copies`: how many processes of a part, by its name.
+    `say`: told each step in a line.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class System:
         environ: Mapping[str, str] | None = None,
         seed: bool = True,
         servers_only: bool = False,
+        copies: Mapping[str, int] | None = None,
         say: Callable[[str], None] = print,
     ) -> None:
         self.settings = settings
@@ -96,6 +101,7 @@ class System:
         self._given = dict(os.environ if environ is None else environ)
         self._seed = seed
         self._servers_only = servers_only
+        self._copies = copies
         self._say = say
 
     def __enter__(self) -> "System":
@@ -125,6 +131,10 @@ class System:
             )
         }  # fmt: skip
         return {**self._given, **addresses, "PYTHONUNBUFFERED": "1"}
+
+    @property
+    def parts(self) -> list[Part]:
+        return parts(self.settings, self._copies)
 
     @property
     def log_dir(self) -> Path:
@@ -172,9 +182,9 @@ class System:
         """Start our processes, on other ports where theirs are taken, and return when all are ready."""
         self._take_ports()
         self.log_dir.mkdir(parents=True, exist_ok=True)
-        for part in parts(self.settings):
+        for part in self.parts:
             self._start(part)
-        for part in parts(self.settings):
+        for part in self.parts:
             self._wait(part)
 
     def _take_ports(self) -> None:
@@ -247,7 +257,7 @@ class System:
 
     def restart(self, name: str) -> None:
         """Start a process that was ended, and return when it is ready."""
-        part = next(part for part in parts(self.settings) if part.name == name)
+        part = next(part for part in self.parts if part.name == name)
         self._start(part)
         self._wait(part)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import socket
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -39,17 +40,21 @@ def run(main: Coroutine[Any, Any, None]) -> None:
         runner.run(main)
 
 
-async def serve(app: Any, host: str, port: int, protocol: Any = "httptools") -> None:
+async def serve(
+    app: Any, host: str, port: int, *, reuse_port: bool = False, http: Any = "httptools", ws: Any = "none"
+) -> None:
     """Serve an ASGI app until SIGTERM or Ctrl-C; requests under way are answered first.
 
-    `protocol`: what makes the protocol of a connection, where it is not uvicorn's own.
+    `reuse_port`: other processes may listen there too, and the kernel shares the connections out among them.
+    `http`, `ws`: what makes the protocol of a connection, where it is not uvicorn's own.
     """
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
-        http=protocol,
-        ws="websockets-sansio",
+        http=http,
+        ws=ws,
+        ws_per_message_deflate=False,  # it costs each client more memory and time than our short messages are worth
         lifespan="off",
         log_config=None,
         access_log=False,
@@ -58,7 +63,16 @@ async def serve(app: Any, host: str, port: int, protocol: Any = "httptools") -> 
         timeout_graceful_shutdown=5,
         timeout_keep_alive=75,  # longer than clients keep theirs, or a request may meet a connection being closed
     )
-    await uvicorn.Server(config).serve()
+    await uvicorn.Server(config).serve([_shared_socket(host, port)] if reuse_port else None)
+
+
+def _shared_socket(host: str, port: int) -> socket.socket:
+    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    shared = socket.socket(family, kind)
+    shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    shared.bind(address)
+    return shared
 
 
 def json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

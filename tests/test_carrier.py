@@ -22,7 +22,7 @@ from salesapi.carrier.port import (
     CarrierUnknownError,
     Message,
 )
-from salesapi.salesapi.charges import Charges
+from salesapi.salesapi.charges import gathering
 from salesapi.salesapi.sending import Sender
 from tests.books import check_books
 from tests.client import Client, csv_of, problem
@@ -191,7 +191,7 @@ async def test_a_batch_is_never_sent_again_blindly_to_a_carrier_without_keys(
     database = Database("salesdb", system.settings.salesdb_dsn)
     await database.open()
     carrier = HttpCarrier(client.carrier, system.settings.callback_url, 5.0, idempotent=False)
-    charges = Charges(JobQueue.connect(system.settings.redis_url))
+    charges = gathering(JobQueue.connect(system.settings.redis_url))
     sender = Sender(database, carrier, charges, lanes=1, lease=15)
     system.kill("sales_worker")
     bulksms_id = await client.created(workspace, csv_of(30))

@@ -8,8 +8,9 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from common import audit
 from common.system import System
-from tests.books import check_books, settled
+from tests.books import check_books
 from tests.client import Client, csv_of
 from tests.conftest import new_workspace, until
 
@@ -157,10 +158,10 @@ async def test_a_charge_beyond_the_credit_waits_for_a_top_up_and_holds_up_no_oth
     await client.behave(paused=False)
     await until(lambda: client.completed(second))
     await check_books(client, ds, salesdb, other)
-    assert not await settled(salesdb, poor)
+    assert not await audit.settled(salesdb, poor)
     assert (await client.workspace(poor))["credit"] == "0.0"
     await client.http.post(f"{client.webapi}/workspaces/{poor}/topup", json={"amount": "0.1"})
-    await until(lambda: settled(salesdb, poor))
+    await until(lambda: audit.settled(salesdb, poor))
     assert (await client.workspace(poor))["credit"] == "0.0"
 
 

@@ -13,7 +13,7 @@ from common.settings import Settings
 from rpc.client import RpcClient
 from salesapi.salesapi.callback import Callback
 from salesapi.salesapi.callback_lane import protocol_factory
-from salesapi.salesapi.charges import Charges
+from salesapi.salesapi.charges import gathering
 from salesapi.salesapi.create import Create
 from salesapi.salesapi.endpoints import Endpoints
 from salesapi.salesapi.running import Runner
@@ -29,7 +29,7 @@ async def _serve(settings: Settings) -> None:
     salesdb = Database("salesdb", settings.salesdb_dsn)
     jobs = JobQueue.connect(settings.redis_url)
     rpc = RpcClient(settings.rpc_address, settings.rpc_timeout)
-    charges = Charges(jobs)
+    charges = gathering(jobs)
     writer = ReportWriter(
         salesdb, buffer=settings.callback_buffer, flush=settings.callback_flush, on_entries=charges.add
     )
@@ -57,7 +57,13 @@ async def _serve(settings: Settings) -> None:
     await salesdb.open(wait=False)
     writer.start()
     tasks = [*web.watch(parts), asyncio.create_task(charges.run())]
-    await web.serve(app, settings.salesapi_host, settings.salesapi_port, protocol_factory(writer))
+    await web.serve(
+        app,
+        settings.salesapi_host,
+        settings.salesapi_port,
+        reuse_port=settings.reuse_port,
+        http=protocol_factory(writer),
+    )
     await writer.close()
     for task in tasks:
         task.cancel()

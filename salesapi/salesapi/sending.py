@@ -11,9 +11,11 @@ import structlog
 from bulksms import batches, campaigns, message_id, reports
 from bulksms.batches import Batch
 from bulksms.message import Template
+from bulksms.outbox import Entry
 from bulksms.reports import Step
 from bulksms.status import SmsStatus
 from common.database import Database
+from common.jobs import Gathering
 from salesapi.carrier.port import (
     Carrier,
     CarrierBusyError,
@@ -22,7 +24,6 @@ from salesapi.carrier.port import (
     CarrierUnknownError,
     Message,
 )
-from salesapi.salesapi.charges import Charges
 
 log = structlog.get_logger()
 
@@ -35,7 +36,9 @@ _LAST_CALL = 5.0  # seconds for a submission under way when the worker is told t
 class Sender:
     """Takes batches of campaigns and submits them; at most `lanes` of one campaign at once in this process."""
 
-    def __init__(self, salesdb: Database, carrier: Carrier, charges: Charges, *, lanes: int, lease: float) -> None:
+    def __init__(
+        self, salesdb: Database, carrier: Carrier, charges: Gathering[Entry], *, lanes: int, lease: float
+    ) -> None:
         self._salesdb = salesdb
         self._carrier = carrier
         self._charges = charges

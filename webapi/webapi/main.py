@@ -13,7 +13,7 @@ from common.settings import Settings
 from rpc.client import RpcClient
 from webapi.webapi.endpoints import Endpoints
 from webapi.webapi.news import true_up
-from webapi.webapi.websocket import CreditSocket
+from webapi.webapi.websocket import CreditSocket, ReadyFrames
 
 
 def serve(settings: Settings) -> None:
@@ -36,7 +36,7 @@ async def _serve(settings: Settings) -> None:
         routes=[
             *Endpoints(ds, jobs, rpc).routes,
             *web.health_routes(parts),
-            WebSocketRoute("/ws", CreditSocket(ds, broadcast).serve),
+            WebSocketRoute("/ws", CreditSocket(ds, broadcast)),
         ]
     )
     problems.install(app)
@@ -46,7 +46,7 @@ async def _serve(settings: Settings) -> None:
         asyncio.create_task(broadcast.run()),
         asyncio.create_task(true_up(ds, broadcast)),
     ]
-    await web.serve(app, settings.webapi_host, settings.webapi_port)
+    await web.serve(app, settings.webapi_host, settings.webapi_port, reuse_port=settings.reuse_port, ws=ReadyFrames)
     for task in tasks:
         task.cancel()
     await asyncio.gather(rpc.close(), broadcast.close(), jobs.close(), ds.close())

@@ -4,18 +4,21 @@ A client that reads slowly gets the latest of each workspace; what it has not re
 """
 
 import asyncio
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 import structlog
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame, Opcode
 
-from common.broadcast import KrispBroadcast, Subscription
+from common.broadcast import KrispBroadcast, News, Subscription
 from common.database import Database
 from webapi.webapi.news import CHANNEL, CreditNews, encode
 from workspace import credit
+from workspace.credit import Credit
 
 log = structlog.get_logger()
 
@@ -34,69 +37,127 @@ class Watch(msgspec.Struct):
         return self.workspace_id if isinstance(self.workspace_id, list) else [self.workspace_id]
 
 
+class ReadyFrames(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket, with an ASGI extension: a frame made once is written to every client that gets it."""
+
+    async def run_asgi(self) -> None:
+        self.scope["extensions"]["ready_frames"] = {"write": self._write}
+        await super().run_asgi()
+
+    def _write(self, frame: bytes) -> bool:
+        """Write the frame now; False if the client has not yet read what it was sent before, or is going."""
+        if self.close_sent or not self.writable.is_set() or self.transport.is_closing():
+            return False
+        self.transport.write(frame)
+        return True
+
+
+class _ClientGoneError(Exception):
+    """The connection has ended."""
+
+
 class CreditSocket:
-    """Serves one WebSocket after another."""
+    """Serves one WebSocket after another: a bare ASGI callable, since a thousand clients read every change."""
 
     def __init__(self, ds: Database, broadcast: KrispBroadcast) -> None:
         self._ds = ds
         self._broadcast = broadcast
 
-    async def serve(self, websocket: WebSocket) -> None:
-        await websocket.accept()
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await receive()  # the connection is asked for
+        await send({"type": "websocket.accept"})
         watching: asyncio.Task[None] | None = None
         try:
             while True:
-                watch = await self._receive(websocket)
+                watch = await _receive(receive, send)
                 if watch is None:
                     continue
                 if watching is not None:
                     watching.cancel()
-                watching = asyncio.create_task(self._tell(websocket, watch.ids))
-        except WebSocketDisconnect:
+                teller = _Teller(scope["extensions"]["ready_frames"]["write"], send)
+                watching = asyncio.create_task(self._tell(teller, send, watch.ids))
+        except _ClientGoneError:
             pass
         finally:
             if watching is not None:
                 watching.cancel()
 
-    async def _receive(self, websocket: WebSocket) -> Watch | None:
-        """What the client wants to watch from now on; a message that is no such thing is answered with an error."""
-        message = await websocket.receive()
-        if message["type"] == "websocket.disconnect":
-            raise WebSocketDisconnect(message.get("code", 1000))
-        try:
-            return msgspec.json.decode(message.get("text") or message.get("bytes") or b"", type=Watch)
-        except msgspec.MsgspecError as error:
-            await self._say(websocket, f'{error}; send {{"workspace_id": "<uuid>"}} or a list of up to {_MOST}')
-            return None
-
-    async def _tell(self, websocket: WebSocket, ids: Sequence[UUID]) -> None:
+    async def _tell(self, teller: "_Teller", send: Any, ids: Sequence[UUID]) -> None:
         """Send the credit of the workspaces now and whenever it changes."""
         try:
             # Listen first, read afterwards: a change between the two is in the mailbox.
-            with self._broadcast.subscribe(CHANNEL, [str(one) for one in ids]) as news:
-                sent = await self._tell_now(websocket, ids)
-                await self._tell_changes(websocket, news, sent)
-        except (WebSocketDisconnect, RuntimeError):
+            with self._broadcast.subscribe(CHANNEL, [str(one) for one in ids], teller.at_once) as news:
+                found = await credit.get_many(self._ds, ids)
+                await teller.begin(found)
+                for missing in set(ids) - {now.workspace_id for now in found}:
+                    await _say(send, f"there is no workspace {missing}")
+                await teller.go_on(news)
+        except (OSError, RuntimeError):
             pass  # the client has gone while we were sending
         except Exception as error:
             log.warning("cannot watch", reason=str(error) or type(error).__name__)
-            await websocket.close(1013, "the database does not answer, connect again")
+            reason = "the database does not answer, connect again"
+            await send({"type": "websocket.close", "code": 1013, "reason": reason})
 
-    async def _tell_now(self, websocket: WebSocket, ids: Sequence[UUID]) -> dict[UUID, int]:
-        sent: dict[UUID, int] = {}
-        for now in await credit.get_many(self._ds, ids):
-            await websocket.send_text(encode(now).decode())
-            sent[now.workspace_id] = now.version
-        for missing in set(ids) - sent.keys():
-            await self._say(websocket, f"there is no workspace {missing}")
-        return sent
 
-    async def _tell_changes(self, websocket: WebSocket, news: Subscription, sent: dict[UUID, int]) -> None:
-        async for item in news:
-            change = msgspec.json.decode(item.data, type=CreditNews)
-            if change.version > sent.get(change.workspace_id, 0):
-                sent[change.workspace_id] = change.version
-                await websocket.send_text(item.data.decode())
+class _Teller:
+    """Tells a client the credit, each workspace's in the order of its versions.
 
-    async def _say(self, websocket: WebSocket, error: str) -> None:
-        await websocket.send_text(msgspec.json.encode({"error": error}).decode())
+    A change is written at once to a client that reads fast; for one that does not, the latest waits in its mailbox.
+    """
+
+    def __init__(self, write: Callable[[bytes], bool], send: Any) -> None:
+        self._write = write
+        self._send = send
+        self._sent: dict[UUID, int] = {}
+        self._waiting = True  # for a message before to go out
+
+    def at_once(self, news: News) -> bool:
+        """Write the news if that can be done now; True if it is done with."""
+        workspace_id, version, frame = _change(news.data)
+        if self._waiting:
+            return False
+        if version > self._sent.get(workspace_id, 0):
+            if not self._write(frame):
+                return False
+            self._sent[workspace_id] = version
+        return True
+
+    async def begin(self, credits: Sequence[Credit]) -> None:
+        for now in credits:
+            self._sent[now.workspace_id] = now.version
+            await self._send({"type": "websocket.send", "text": encode(now).decode()})
+
+    async def go_on(self, news: Subscription) -> None:
+        """Send what could not be written at once."""
+        while True:
+            self._waiting = False
+            item = await news.get()
+            self._waiting = True
+            workspace_id, version, _ = _change(item.data)
+            if version > self._sent.get(workspace_id, 0):
+                self._sent[workspace_id] = version
+                await self._send({"type": "websocket.send", "text": item.data.decode()})
+
+
+async def _receive(receive: Any, send: Any) -> Watch | None:
+    """What the client wants to watch from now on; a message that is no such thing is answered with an error."""
+    message = await receive()
+    if message["type"] == "websocket.disconnect":
+        raise _ClientGoneError
+    try:
+        return msgspec.json.decode(message.get("text") or message.get("bytes") or b"", type=Watch)
+    except msgspec.MsgspecError as error:
+        await _say(send, f'{error}; send {{"workspace_id": "<uuid>"}} or a list of up to {_MOST}')
+        return None
+
+
+@lru_cache(maxsize=256)
+def _change(data: bytes) -> tuple[UUID, int, bytes]:
+    """The workspace and the version of news, and its frame: made once for all the clients that get it."""
+    change = msgspec.json.decode(data, type=CreditNews)
+    return change.workspace_id, change.version, Frame(Opcode.TEXT, data).serialize(mask=False)
+
+
+async def _say(send: Any, error: str) -> None:
+    await send({"type": "websocket.send", "text": msgspec.json.encode({"error": error}).decode()})

@@ -23,7 +23,7 @@ from common.settings import load
 from rpc.client import RpcClient, RpcError
 from salesapi.carrier.http import HttpCarrier
 from salesapi.salesapi import charges
-from salesapi.salesapi.charges import Charges
+from salesapi.salesapi.charges import gathering
 from salesapi.salesapi.running import Runner
 from salesapi.salesapi.sending import Sender
 
@@ -73,7 +73,7 @@ async def startup(ctx: dict[str, Any]) -> None:
     ctx["jobs"] = JobQueue.connect(_settings.redis_url)
     ctx["rpc"] = RpcClient(_settings.rpc_address, _settings.rpc_timeout)
     ctx["carrier"] = HttpCarrier(_settings.carrier_url, _settings.callback_url, _settings.carrier_timeout)
-    ctx["charges"] = Charges(ctx["jobs"])
+    ctx["charges"] = gathering(ctx["jobs"])
     ctx["sender"] = Sender(
         ctx["salesdb"], ctx["carrier"], ctx["charges"], lanes=_settings.send_lanes, lease=_settings.send_lease
     )

@@ -17,6 +17,7 @@ from common.database import Database
 from common.jobs import (
     GENERAL_QUEUE,
     SALES_QUEUE,
+    Gathering,
     JobQueue,
     JobsUnavailableError,
     deserializer,
@@ -50,10 +51,19 @@ async def deduct_credit(ctx: dict[str, Any], entries: list[dict[str, str]]) -> N
         log.error(
             "charges beyond the credit, or of no workspace, stay in the outbox", entries=len(entries) - len(settled)
         )
-    try:
-        await ctx["jobs"].send(SALES_QUEUE, "settle_outbox", settled)
-    except JobsUnavailableError as error:
-        log.warning("settled entries not told, they will be sent again", reason=str(error))
+    ctx["settled"].add(settled)
+
+
+def tell_settled(jobs: JobQueue) -> Gathering[str]:
+    """Tells the sales worker which entries are settled: no hurry, since only their repetition depends on it."""
+
+    async def send(references: list[str]) -> None:
+        try:
+            await jobs.send(SALES_QUEUE, "settle_outbox", references)
+        except JobsUnavailableError as error:
+            log.warning("settled entries not told, they will be sent again", reason=str(error))
+
+    return Gathering(send, period=0.25)
 
 
 async def topup_credit(ctx: dict[str, Any], workspace_id: str, amount: str, reference: str) -> dict[str, Any] | None:
@@ -77,12 +87,15 @@ async def startup(ctx: dict[str, Any]) -> None:
     ctx["ds"] = Database("ds", _settings.ds_dsn)
     ctx["broadcast"] = KrispBroadcast.connect(_settings.redis_url)
     ctx["jobs"] = JobQueue.connect(_settings.redis_url)
+    ctx["settled"] = tell_settled(ctx["jobs"])
+    ctx["telling"] = asyncio.create_task(ctx["settled"].run())
     await ctx["ds"].open()
     log.info("general worker is ready")
 
 
 async def shutdown(ctx: dict[str, Any]) -> None:
     """Close the connections."""
+    ctx["telling"].cancel()
     await asyncio.gather(ctx["broadcast"].close(), ctx["jobs"].close(), ctx["ds"].close())
 
 
@@ -100,7 +113,7 @@ class WorkerSettings:
     job_deserializer = deserializer
     on_startup = startup
     on_shutdown = shutdown
-    poll_delay = 0.05  # seconds; how late a charge may be seen on the WebSocket
+    poll_delay = 0.025  # seconds; how late a charge may be seen on the WebSocket
     max_jobs = 10
     job_timeout = 30  # seconds; a job of a worker that was killed is free again 10 s later
     keep_result = 60  # seconds; the answer of a top-up
