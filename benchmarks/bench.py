@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import time
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -43,6 +44,14 @@ class Run(NamedTuple):
 
 class BrokenInvariantError(Exception):
     """A benchmark campaign ended with books that do not balance: its numbers are no result."""
+
+
+async def until(what: Callable[[], Awaitable[Any]], timeout: float = 60.0) -> Any:
+    """Look until `what` gives something true, and return it. Raises TimeoutError after `timeout` seconds."""
+    async with asyncio.timeout(timeout):
+        while not (found := await what()):  # noqa: ASYNC110  # nobody tells us
+            await asyncio.sleep(0.05)
+    return found
 
 
 class Bench:
@@ -117,20 +126,20 @@ class Bench:
 
     async def completed(self, created: Created) -> dict[str, Any]:
         """Wait for the campaign's end."""
-        while True:
+
+        async def ended() -> dict[str, Any] | None:
+            self.system.check()
             answer = await self._http.get(f"{self.salesapi}/bulksms/{created.bulksms_id}")
             campaign: dict[str, Any] = answer.json()
-            if campaign["status"] == "completed":
-                return campaign
-            self.system.check()
-            await asyncio.sleep(0.1)
+            return campaign if campaign["status"] == "completed" else None
+
+        found: dict[str, Any] = await until(ended, timeout=3_600)
+        return found
 
     async def check(self, created: Created) -> None:
         """I1 and I2 of the campaign's workspace."""
         async with self.ds.connection() as ds, self.salesdb.connection() as salesdb:
-            deadline = time.monotonic() + 60
-            while not await audit.settled(salesdb, created.workspace) and time.monotonic() < deadline:
-                await asyncio.sleep(0.1)
+            await until(lambda: audit.settled(salesdb, created.workspace))
             if found := await audit.differences(ds, salesdb, created.workspace):
                 raise BrokenInvariantError("; ".join(found))
 

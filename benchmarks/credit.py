@@ -10,12 +10,12 @@ from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
-from benchmarks.bench import Bench, Created
+from benchmarks.bench import Bench, Created, until
 
 _HANDSHAKE = (
-    "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-).encode()
+    b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 
 # By version of the workspace's credit: when the transaction that made it began in ds. Each writes the ledger once.
 _VERSIONS = (
@@ -86,17 +86,16 @@ async def measure(bench: Bench, clients: int, messages: int) -> dict[str, float]
     for _ in range(clients):
         _, watcher = await loop.create_connection(lambda: Watcher(created.workspace), host, int(port))
         watchers.append(watcher)
-    while not all(watcher.seen for watcher in watchers):
-        await asyncio.sleep(0.05)
+
+    async def told(version: int) -> bool:
+        return all(watcher.seen and watcher.seen[-1][0] >= version for watcher in watchers)
+
+    await until(lambda: told(1))
     await bench.run(created)
     made = await _made(bench, created)
     last = max(version for version, _ in made)
-    deadline = time.monotonic() + 10
-    while not all(watcher.seen[-1][0] >= last for watcher in watchers) and time.monotonic() < deadline:
-        await asyncio.sleep(0.05)
+    await until(lambda: told(last))  # I7: each ends on the true credit
     for watcher in watchers:
-        if watcher.lost or watcher.seen[-1][0] < last:
-            raise RuntimeError("a client of the WebSocket did not end on the true credit")
         watcher.close()
     latencies = sorted(latency for watcher in watchers for latency in _latencies(watcher.seen, made))
     return {

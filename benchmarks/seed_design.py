@@ -1,17 +1,17 @@
 """The naive design, as the baseline: an arq job for each status of each message, each with statements of its own.
 
-A job finds its row by campaign and number (SELECT), inserts or updates it in its own transaction, and for a message that
-left takes its price from the workspace with an UPDATE. It is given every advantage that leaves it the same design: no
-HTTP before it, no artificial delay, asyncpg without an ORM, an index, a pool, the fastest polling arq allows.
+A job finds its row by campaign and number (SELECT), inserts or updates it in its own transaction, and for a message
+that left takes its price from the workspace with an UPDATE. It is given every advantage that leaves it the same design:
+no HTTP before it, no artificial delay, asyncpg without an ORM, an index, a pool, the fastest polling arq allows.
 
     arq benchmarks.seed_design.WorkerSettings        # its worker, with DS_DSN, SALESDB_DSN, REDIS_URL set
 """
 
 import asyncio
 import os
-import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
@@ -20,6 +20,7 @@ import asyncpg
 from arq import create_pool, func
 from arq.connections import RedisSettings
 
+from benchmarks.bench import until
 from common.settings import ROOT
 
 _QUEUE = "arq:seed_design"
@@ -87,27 +88,41 @@ async def measure(environ: dict[str, str], messages: int, log: Path) -> float:
     await ds.execute(_WORKSPACE)
     await ds.execute("INSERT INTO seed_workspace VALUES ($1, $2)", workspace, messages)
     await salesdb.execute(_TABLES)
-    arq = [str(Path(sys.executable).with_name("arq")), "benchmarks.seed_design.WorkerSettings"]
     with log.open("ab") as output:
-        worker = subprocess.Popen(arq, cwd=ROOT, env=environ, stdout=output, stderr=output)
+        worker = await asyncio.create_subprocess_exec(
+            str(Path(sys.executable).with_name("arq")),
+            "benchmarks.seed_design.WorkerSettings",
+            cwd=ROOT,
+            env=environ,
+            stdout=output,
+            stderr=output,
+        )
+    redis = await create_pool(RedisSettings.from_dsn(environ["REDIS_URL"]), default_queue_name=_QUEUE)
+
+    async def taken(status: str) -> bool:
+        query = "SELECT count(*) FROM seed_info WHERE sms_status = $1"
+        return bool(await salesdb.fetchval(query, status) == messages)
+
+    async def charged() -> bool:
+        return bool(await ds.fetchval("SELECT credit * 10 FROM seed_workspace") == messages * 9)
+
+    async def send(status: str, first: int, last: int) -> None:
+        jobs = (
+            redis.enqueue_job("take_status", str(workspace), str(campaign), f"+35840{n:07d}", status)
+            for n in range(first, last)
+        )
+        await asyncio.gather(*jobs)
+
     try:
-        redis = await create_pool(RedisSettings.from_dsn(environ["REDIS_URL"]), default_queue_name=_QUEUE)
         await asyncio.sleep(2)  # the worker starts
         begun = time.perf_counter()
         for status in ("sent", "delivered"):
             for first in range(0, messages, 500):
-                numbers = (f"+35840{n:07d}" for n in range(first, min(first + 500, messages)))
-                await asyncio.gather(
-                    *(redis.enqueue_job("take_status", str(workspace), str(campaign), n, status) for n in numbers)
-                )
-            while await salesdb.fetchval("SELECT count(*) FROM seed_info WHERE sms_status = $1", status) < messages:
-                await asyncio.sleep(0.02)
-        while await ds.fetchval("SELECT credit FROM seed_workspace") > messages * 9 // 10:
-            await asyncio.sleep(0.02)
+                await send(status, first, min(first + 500, messages))
+            await until(partial(taken, status), timeout=600)
+        await until(charged)
         seconds = time.perf_counter() - begun
-        await redis.aclose(close_connection_pool=True)
     finally:
         worker.terminate()
-        worker.wait()
-        await asyncio.gather(ds.close(), salesdb.close())
+        await asyncio.gather(worker.wait(), redis.aclose(close_connection_pool=True), ds.close(), salesdb.close())
     return messages / seconds

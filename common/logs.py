@@ -8,6 +8,13 @@ import structlog
 # These say at info what the system says better itself.
 _QUIET = ("uvicorn.access", "arq.worker", "arq.connections", "aiosqlite", "alembic.runtime.plugins")
 
+_ALWAYS = "bulksms.ready"  # the logger whose lines every level shows
+
+
+def ready(what: str) -> None:
+    """Say that a process is ready: whoever started it looks for this line."""
+    structlog.get_logger(_ALWAYS).info(f"{what} is ready")
+
 
 def configure(level: str, service: str) -> None:
     """Send every log line of the process to standard error: readable on a terminal, JSON elsewhere."""
@@ -39,6 +46,7 @@ def configure(level: str, service: str) -> None:
     )
     logging.root.handlers[:] = [handler]
     logging.root.setLevel(level.upper())
+    logging.getLogger(_ALWAYS).setLevel(logging.INFO)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     structlog.contextvars.bind_contextvars(service=service)

@@ -82,7 +82,7 @@ async def startup(ctx: dict[str, Any]) -> None:
     )
     await ctx["salesdb"].open()
     ctx["charging"] = asyncio.create_task(ctx["charges"].run())
-    log.info("sales worker is ready")
+    logs.ready("sales worker")
 
 
 async def shutdown(ctx: dict[str, Any]) -> None:

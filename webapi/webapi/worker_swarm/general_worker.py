@@ -90,7 +90,7 @@ async def startup(ctx: dict[str, Any]) -> None:
     ctx["settled"] = tell_settled(ctx["jobs"])
     ctx["telling"] = asyncio.create_task(ctx["settled"].run())
     await ctx["ds"].open()
-    log.info("general worker is ready")
+    logs.ready("general worker")
 
 
 async def shutdown(ctx: dict[str, Any]) -> None:

@@ -1,0 +1,66 @@
+"""Helper processes of a benchmark: the load client, wrk, the callback ceiling."""
+
+import asyncio
+import re
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.bench import until
+from benchmarks.load import Seen
+from common.embedded import answers, free_port
+from common.settings import ROOT
+
+_WRK_SCRIPT = """
+local seq = {first} - 1
+request = function()
+  seq = seq + 1
+  return wrk.format("POST", nil, {{["Content-Type"] = "application/json"}},
+    '{{"message_id":"{campaign}-' .. seq .. '","status":"sent","timestamp":"2026-01-01T00:00:00Z"}}')
+end
+"""
+
+
+async def load(url: str, campaign: str, count: int, **options: object) -> Seen:
+    """What our load client saw; `options` are those of `python -m benchmarks.load`."""
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    command = [sys.executable, "-m", "benchmarks.load", url, "--campaign", campaign, "--count", str(count), *words]
+    return msgspec.json.decode(await _output(command), type=Seen)
+
+
+async def wrk(url: str, campaign: str, folder: Path, *, first: int = 0, seconds: int = 3) -> float | None:
+    """Requests a second that wrk saw answered; None where wrk is not installed."""
+    if shutil.which("wrk") is None:
+        return None
+    script = folder / "reports.lua"
+    script.write_text(_WRK_SCRIPT.format(first=first, campaign=campaign))
+    seen = await _output(["wrk", "-t1", "-c64", f"-d{seconds}s", "-s", str(script), url])
+    found = re.search(r"Requests/sec:\s+([0-9.]+)", seen.decode())
+    if found is None or "Non-2xx" in seen.decode():
+        raise RuntimeError(f"wrk saw errors: {seen.decode()}")
+    return float(found[1])
+
+
+@asynccontextmanager
+async def ceiling() -> AsyncIterator[str]:
+    """The URL of a `/callback` with no database behind it."""
+    port = free_port(0)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "benchmarks.ceiling", str(port), cwd=ROOT)
+    try:
+        await until(lambda: asyncio.to_thread(answers, "127.0.0.1", port))
+        yield f"http://127.0.0.1:{port}/callback"
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def _output(command: list[str]) -> bytes:
+    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
+    output, _ = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{command[0]} ended with {process.returncode}")
+    return output
