@@ -3,12 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CONTACTS ?= 5contacts.csv
-OURS := common workspace bulksms rpc webapi salesapi console.py tests
+OURS := common workspace bulksms rpc webapi salesapi console.py tests benchmarks
 
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.run: requirements.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -32,6 +32,12 @@ up: $(VENV)/.run ## keep the whole system running, Ctrl-C ends it
 test: $(VENV)/.dev lint ## all tests and checks
 	$(BIN)/python -m pytest
 
+bench: $(VENV)/.dev ## measure the system, write benchmarks/results.json and the README's table (8 minutes)
+	$(BIN)/python -m benchmarks
+
+bench-quick: $(VENV)/.dev ## a first look in under a minute; writes nothing
+	$(BIN)/python -m benchmarks --quick
+
 lint: $(VENV)/.dev ## ruff, mypy --strict, the import contracts
 	$(BIN)/ruff check $(OURS)
 	$(BIN)/ruff format --check $(OURS)
@@ -52,4 +58,4 @@ clean: ## remove the venv, the embedded servers' data and caches
 	rm -rf $(VENV) .data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install demo up test lint format protos dumps clean
+.PHONY: help install demo up test bench bench-quick lint format protos dumps clean

@@ -36,6 +36,10 @@ def protocol_factory(writer: ReportWriter) -> Callable[..., asyncio.Protocol]:
     return make
 
 
+# A request that has come in: its body, and whether the connection is kept after the answer; or why it is refused.
+_Request = tuple[bytearray, bool] | Problem
+
+
 class CallbackLane(asyncio.Protocol):
     """One connection; its requests are answered in their order."""
 
@@ -54,10 +58,11 @@ class CallbackLane(asyncio.Protocol):
         self._received = 0  # bytes of the request that is coming in
         self._url = b""
         self._body = bytearray()
-        self._waiting: deque[tuple[bytearray, bool]] = deque()
+        self._waiting: deque[_Request] = deque()
         self._busy = False  # a request is with the writer
         self._keep = True  # the connection is kept after its answer
         self._foreign = 0  # reports in it that name no message of ours
+        self._ending = False  # nothing more is taken in
 
     # asyncio.Protocol
 
@@ -71,6 +76,8 @@ class CallbackLane(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._used = self._loop.time()
+        if self._ending:
+            return
         if self._between:
             data = self._beginning + data
             if not data.startswith(_BEGINNINGS):
@@ -83,23 +90,21 @@ class CallbackLane(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._give_up(Problem(400, "HTTP not understood", "this is no request of HTTP/1.1"))
+            self._refuse(Problem(400, "HTTP not understood", "this is no request of HTTP/1.1"))
         if self._received > MOST_BYTES + _MOST_HEADERS:
-            self._give_up(Problem(413, "Body too large", f"this takes at most {MOST_BYTES} bytes"))
+            self._refuse(Problem(413, "Body too large", f"this takes at most {MOST_BYTES} bytes"))
 
     def eof_received(self) -> bool:
         """Whoever sends no more may still wait for answers."""
-        self._keep = False
+        self._ending = True
         return self._busy
 
     # uvicorn
 
     def shutdown(self) -> None:
-        """The server ends: answer what has come in, and close."""
-        if self._busy:
-            self._keep = False
-            self._waiting.clear()
-        else:
+        """Take in nothing more; what has come in is answered."""
+        self._ending = True
+        if not self._busy:
             self._transport.close()
 
     # httptools
@@ -113,7 +118,7 @@ class CallbackLane(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() == b"expect" and value.lower() == b"100-continue":
+        if name.lower() == b"expect" and value.lower() == b"100-continue" and not self._busy:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
@@ -123,19 +128,29 @@ class CallbackLane(asyncio.Protocol):
         self._received = 0
         self._between = True
         if self._url.partition(b"?")[0] != _PATH or self._parser.get_method() != b"POST":
-            # Another request behind a callback, in one piece with it: rare enough to be asked for once more.
-            self.shutdown()
-        elif self._busy:
-            self._waiting.append((self._body, self._parser.should_keep_alive()))
-            if len(self._waiting) == _MOST_WAITING:
-                self._transport.pause_reading()
+            self.shutdown()  # something else, in one piece with a callback: rare enough to be asked for once more
         else:
-            self._begin(self._body, self._parser.should_keep_alive())
+            self._take((self._body, self._parser.should_keep_alive()))
 
     # The life of a request.
 
-    def _begin(self, body: bytearray, keep: bool) -> None:
-        self._busy, self._keep = True, keep
+    def _take(self, request: _Request) -> None:
+        if self._ending:
+            return
+        if not self._busy:
+            self._begin(request)
+            return
+        self._waiting.append(request)
+        if len(self._waiting) == _MOST_WAITING:
+            self._transport.pause_reading()
+
+    def _begin(self, request: _Request) -> None:
+        if isinstance(request, Problem):
+            self._keep = False
+            self._end(request)
+            return
+        self._busy = True
+        body, self._keep = request
         try:
             steps, self._foreign = decode(body)
             self._writer.submit(steps, self._end)
@@ -143,41 +158,44 @@ class CallbackLane(asyncio.Protocol):
             self._end(error)
 
     def _end(self, result: Outcome | Exception) -> None:
-        """The reports are committed, or were not."""
+        """The reports are committed, or were not: answer, and go on to the next request."""
         self._busy = False
         if self._transport.is_closing():
             return
+        keep = self._keep and bool(self._waiting or not self._ending)
         if isinstance(result, Exception):
-            self._answer_problem(problem_of(result))
+            self._answer_problem(problem_of(result), keep)
         else:
-            self._answer(200, b"content-type: application/json\r\n", encode(result, self._foreign))
-        if not self._keep:
+            self._answer(200, b"content-type: application/json\r\n", encode(result, self._foreign), keep)
+        if not keep:
             self._transport.close()
         elif self._waiting:
             if len(self._waiting) == _MOST_WAITING:
                 self._transport.resume_reading()
-            self._begin(*self._waiting.popleft())
+            self._begin(self._waiting.popleft())
 
-    def _answer_problem(self, problem: Problem) -> None:
+    def _answer_problem(self, problem: Problem, keep: bool) -> None:
         response = problem.response()
         headers = b"".join(b"%s: %s\r\n" % header for header in response.raw_headers if header[0] != b"content-length")
-        self._answer(response.status_code, headers, bytes(response.body))
+        self._answer(response.status_code, headers, bytes(response.body), keep)
 
-    def _answer(self, status: int, headers: bytes, body: bytes) -> None:
+    def _answer(self, status: int, headers: bytes, body: bytes, keep: bool) -> None:
+        """Write an answer, all of it at once."""
         head = b"HTTP/1.1 %d %s\r\n" % (status, HTTPStatus(status).phrase.encode()) if status != 200 else _OK
         for name, value in self._server.default_headers:  # the date
             head += b"%s: %s\r\n" % (name, value)
-        end = b"" if self._keep else b"connection: close\r\n"
+        end = b"" if keep else b"connection: close\r\n"
         self._transport.write(b"%s%s%scontent-length: %d\r\n\r\n%s" % (head, headers, end, len(body), body))
 
-    def _give_up(self, problem: Problem) -> None:
-        if not self._transport.is_closing():
-            self._keep = False
-            self._answer_problem(problem)
-            self._transport.close()
+    def _refuse(self, problem: Problem) -> None:
+        """Answer this in its turn, and close."""
+        self._take(problem)
+        self._ending = True
+
+    # The connection.
 
     def _hand_over(self) -> None:
-        """The connection asks for something else: from now on it is uvicorn's."""
+        """It asks for something else: from now on it is uvicorn's."""
         if self._busy:
             self.shutdown()
             return

@@ -1,0 +1,149 @@
+"""The lane of callbacks speaks HTTP/1.1 as any client may: in pieces, in heaps, wrongly, and on to something else."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+
+from common.embedded import host_and_port
+from tests.client import Client
+
+REPORT = b'{"message_id":"no-id-of-ours","status":"sent","timestamp":"2026-01-01T00:00:00Z"}'
+APPLIED = {"applied": 0, "stale": 0, "unknown": 1}
+
+
+def post(body: bytes = REPORT, target: bytes = b"/callback", *headers: bytes, version: bytes = b"1.1") -> bytes:
+    lines = [b"POST %s HTTP/%s" % (target, version), b"Host: x", b"Content-Length: %d" % len(body), *headers]
+    return b"\r\n".join([*lines, b"", body])
+
+
+class Wire:
+    """A connection, byte by byte."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def answer(self) -> tuple[int, Any, dict[str, str]]:
+        """The next answer: status, JSON, headers."""
+        head = (await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 10)).decode()
+        status, *lines = head.rstrip().split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        body = await self.reader.readexactly(int(headers.get("content-length", 0)))
+        return int(status.split()[1]), msgspec.json.decode(body) if body else None, headers
+
+    async def closed(self) -> bool:
+        return await asyncio.wait_for(self.reader.read(1), 10) == b""
+
+
+@asynccontextmanager
+async def _connect(client: Client) -> AsyncIterator[Wire]:
+    reader, writer = await asyncio.open_connection(*host_and_port(client.salesapi))
+    yield Wire(reader, writer)
+    writer.close()
+
+
+@pytest.fixture
+async def wire(client: Client) -> AsyncIterator[Wire]:
+    async with _connect(client) as made:
+        yield made
+
+
+async def test_requests_sent_at_once_are_answered_in_their_order(wire: Wire) -> None:
+    wire.send(post() + post(b"[]") + post(b"[%s,%s]" % (REPORT, REPORT)))
+    assert [(await wire.answer())[:1] for _ in range(2)] == [(200,), (400,)]
+    assert (await wire.answer())[1] == {"applied": 0, "stale": 0, "unknown": 2}
+
+
+async def test_more_than_may_wait_are_all_answered(wire: Wire) -> None:
+    wire.send(post() * 500)
+    assert [(await wire.answer())[0] for _ in range(500)] == [200] * 500
+
+
+async def test_a_request_in_single_bytes(wire: Wire) -> None:
+    for byte in post():
+        wire.send(bytes([byte]))
+        await wire.writer.drain()
+        await asyncio.sleep(0)
+    assert (await wire.answer())[:2] == (200, APPLIED)
+
+
+async def test_a_body_in_chunks(wire: Wire) -> None:
+    head = b"POST /callback HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    wire.send(head + b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in (REPORT[:7], REPORT[7:])) + b"0\r\n\r\n")
+    assert (await wire.answer())[:2] == (200, APPLIED)
+
+
+async def test_a_query_and_an_absolute_address_are_the_same_callback(client: Client) -> None:
+    for target in (b"/callback?from=carrier", b"http://salesapi/callback"):
+        async with _connect(client) as wire:
+            wire.send(post(target=target))
+            assert (await wire.answer())[:2] == (200, APPLIED)
+
+
+async def test_the_connection_can_go_on_to_something_else_and_back(wire: Wire) -> None:
+    wire.send(post())
+    assert (await wire.answer())[0] == 200
+    wire.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (await wire.answer())[:2] == (200, {"status": "up"})
+    wire.send(post())
+    assert (await wire.answer())[:2] == (200, APPLIED)
+
+
+async def test_something_else_in_one_piece_with_a_callback_is_to_be_asked_for_again(wire: Wire) -> None:
+    wire.send(post() + b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+    status, _, headers = await wire.answer()
+    assert (status, headers["connection"]) == (200, "close")
+    assert await wire.closed()
+
+
+@pytest.mark.parametrize("request_", [post(version=b"1.0"), post(REPORT, b"/callback", b"Connection: close")])
+async def test_who_asks_for_it_is_closed_after_the_answer(wire: Wire, request_: bytes) -> None:
+    wire.send(request_)
+    assert (await wire.answer())[2]["connection"] == "close"
+    assert await wire.closed()
+
+
+async def test_who_sends_no_more_gets_its_answers(wire: Wire) -> None:
+    wire.send(post() * 3)
+    wire.writer.write_eof()
+    assert [(await wire.answer())[0] for _ in range(3)] == [200] * 3
+    assert await wire.closed()
+
+
+async def test_a_client_that_asks_first_is_told_to_go_on(wire: Wire) -> None:
+    head, _, body = post(REPORT, b"/callback", b"Expect: 100-continue").partition(b"\r\n\r\n")
+    wire.send(head + b"\r\n\r\n")
+    assert (await wire.answer())[0] == 100
+    wire.send(body)
+    assert (await wire.answer())[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"POST /callback HTTP/9.9\r\n\r\n", 400),
+        (b"POST /callback HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400),
+        (b"POST /callback HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", 400),
+        (post(b"[" + b" " * 600_000 + b"]"), 413),
+        (b"POST /callback HTTP/1.1\r\n" + b"X: y\r\n" * 200_000, 413),
+    ],
+)
+async def test_what_is_no_request_is_refused_after_the_answers_before_it(wire: Wire, data: bytes, status: int) -> None:
+    wire.send(post() + data)
+    assert (await wire.answer())[0] == 200
+    found, body, headers = await wire.answer()
+    assert (found, headers["content-type"], headers["connection"]) == (status, "application/problem+json", "close")
+    assert body["status"] == status
+    assert await wire.closed()
+
+
+async def test_another_method_is_405(client: Client) -> None:
+    answer = await client.http.get(f"{client.salesapi}/callback")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
