@@ -32,7 +32,7 @@ up: $(VENV)/.run ## keep the whole system running, Ctrl-C ends it
 test: $(VENV)/.dev lint ## all tests and checks
 	$(BIN)/python -m pytest
 
-bench: $(VENV)/.dev ## measure the system, write benchmarks/results.json and the README's table (8 minutes)
+bench: $(VENV)/.dev ## measure the system, write benchmarks/results.json and the README's table (5 to 15 minutes)
 	$(BIN)/python -m benchmarks
 
 bench-quick: $(VENV)/.dev ## a first look in under a minute; writes nothing

@@ -41,7 +41,7 @@ CREATE TABLE public.reservation (
     charged numeric(15,1) DEFAULT 0 NOT NULL,
     released numeric(15,1) DEFAULT 0 NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT reservation_amounts CHECK (((amount > (0)::numeric) AND (charged >= (0)::numeric) AND (released >= (0)::numeric)))
+    CONSTRAINT reservation_amounts CHECK (((amount >= (0)::numeric) AND (charged >= (0)::numeric) AND (released >= (0)::numeric)))
 )
 WITH (fillfactor='50');
 
@@ -77,6 +77,20 @@ ALTER TABLE ONLY public.ledger
 ALTER TABLE ONLY public.reservation
     ADD CONSTRAINT reservation_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES public.workspace(id);
 
+SET statement_timeout = 0;
+SET lock_timeout = 0;
+SET idle_in_transaction_session_timeout = 0;
+SET transaction_timeout = 0;
+SET client_encoding = 'UTF8';
+SET standard_conforming_strings = on;
+SELECT pg_catalog.set_config('search_path', '', false);
+SET check_function_bodies = false;
+SET xmloption = content;
+SET client_min_messages = warning;
+SET row_security = off;
+
+INSERT INTO public.alembic_version VALUES ('0002');
+
 \endif
 
 SET statement_timeout = 0;
@@ -90,8 +104,6 @@ SET check_function_bodies = false;
 SET xmloption = content;
 SET client_min_messages = warning;
 SET row_security = off;
-
-INSERT INTO public.alembic_version VALUES ('0001') ON CONFLICT DO NOTHING;
 
 INSERT INTO public.workspace VALUES ('00000000-0000-7000-8000-000000000001', 'University of Oulu', 1000.0, 0.0, 1, '2024-01-01 00:00:00+00', '2024-01-01 00:00:00+00') ON CONFLICT DO NOTHING;
 

@@ -73,8 +73,16 @@ CREATE TABLE public.bulksms (
     run_requested_at timestamp with time zone,
     started_at timestamp with time zone,
     completed_at timestamp with time zone,
+    scheduled_for timestamp with time zone,
+    resumed_at timestamp with time zone,
+    pause_reason text,
+    run_key text,
+    retry_of uuid,
+    unsent_count integer DEFAULT 0 NOT NULL,
+    released numeric(15,1) DEFAULT 0 NOT NULL,
     CONSTRAINT bulksms_contacts CHECK ((contact_count = ((((queued_count + sent_count) + failed_count) + delivered_count) + undelivered_count))),
-    CONSTRAINT bulksms_rows CHECK ((row_count = ((contact_count + rejected_count) + duplicate_count)))
+    CONSTRAINT bulksms_rows CHECK ((row_count = ((contact_count + rejected_count) + duplicate_count))),
+    CONSTRAINT bulksms_scheduled CHECK (((status <> 'scheduled'::public.campaign_status) OR (scheduled_for IS NOT NULL)))
 )
 WITH (fillfactor='50');
 
@@ -87,7 +95,9 @@ CREATE TABLE public.bulksms_batch (
     attempt integer DEFAULT 0 NOT NULL,
     due_at timestamp with time zone DEFAULT now() NOT NULL,
     submitted_at timestamp with time zone,
-    error text
+    error text,
+    uncertain boolean DEFAULT false NOT NULL,
+    refused integer DEFAULT 0 NOT NULL
 );
 
 CREATE TABLE public.bulksms_info (
@@ -109,6 +119,15 @@ CREATE TABLE public.bulksms_rejected (
     line integer NOT NULL,
     value text NOT NULL,
     reason text NOT NULL
+);
+
+CREATE TABLE public.idempotency (
+    workspace_id uuid NOT NULL,
+    operation text NOT NULL,
+    key text NOT NULL,
+    digest bytea NOT NULL,
+    answer bytea NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
 CREATE TABLE public.outbox (
@@ -140,6 +159,9 @@ ALTER TABLE ONLY public.bulksms
 ALTER TABLE ONLY public.bulksms_rejected
     ADD CONSTRAINT bulksms_rejected_pkey PRIMARY KEY (bulksms_id, line);
 
+ALTER TABLE ONLY public.idempotency
+    ADD CONSTRAINT idempotency_pkey PRIMARY KEY (workspace_id, operation, key);
+
 ALTER TABLE ONLY public.outbox
     ADD CONSTRAINT outbox_pkey PRIMARY KEY (reference);
 
@@ -147,17 +169,38 @@ CREATE INDEX bulksms_batch_open_idx ON public.bulksms_batch USING btree (bulksms
 
 CREATE INDEX bulksms_batch_silent_idx ON public.bulksms_batch USING btree (submitted_at) WHERE (state = ANY (ARRAY['submitted'::public.batch_state, 'unknown'::public.batch_state]));
 
-CREATE INDEX bulksms_unfinished_idx ON public.bulksms USING btree (id) WHERE (status = ANY (ARRAY['created'::public.campaign_status, 'inprogress'::public.campaign_status]));
+CREATE INDEX bulksms_cancelled_idx ON public.bulksms USING btree (id) WHERE ((status = 'cancelled'::public.campaign_status) AND (completed_at IS NULL));
+
+CREATE INDEX bulksms_unfinished_idx ON public.bulksms USING btree (id) WHERE (status = ANY (ARRAY['created'::public.campaign_status, 'scheduled'::public.campaign_status, 'inprogress'::public.campaign_status, 'paused'::public.campaign_status]));
 
 CREATE INDEX bulksms_workspace_id_idx ON public.bulksms USING btree (workspace_id, id);
+
+CREATE INDEX idempotency_created_at_idx ON public.idempotency USING btree (created_at);
 
 CREATE INDEX outbox_unsettled_idx ON public.outbox USING btree (relay_at) WHERE (settled_at IS NULL);
 
 ALTER TABLE ONLY public.bulksms_batch
     ADD CONSTRAINT bulksms_batch_bulksms_id_fkey FOREIGN KEY (bulksms_id) REFERENCES public.bulksms(id);
 
+ALTER TABLE ONLY public.bulksms
+    ADD CONSTRAINT bulksms_retry_of_fkey FOREIGN KEY (retry_of) REFERENCES public.bulksms(id);
+
 ALTER TABLE ONLY public.outbox
     ADD CONSTRAINT outbox_bulksms_id_fkey FOREIGN KEY (bulksms_id) REFERENCES public.bulksms(id);
+
+SET statement_timeout = 0;
+SET lock_timeout = 0;
+SET idle_in_transaction_session_timeout = 0;
+SET transaction_timeout = 0;
+SET client_encoding = 'UTF8';
+SET standard_conforming_strings = on;
+SELECT pg_catalog.set_config('search_path', '', false);
+SET check_function_bodies = false;
+SET xmloption = content;
+SET client_min_messages = warning;
+SET row_security = off;
+
+INSERT INTO public.alembic_version VALUES ('0002');
 
 \endif
 
@@ -173,9 +216,7 @@ SET xmloption = content;
 SET client_min_messages = warning;
 SET row_security = off;
 
-INSERT INTO public.alembic_version VALUES ('0001') ON CONFLICT DO NOTHING;
-
-INSERT INTO public.bulksms VALUES ('00000000-0000-7000-8000-000000000002', 'A sample, not yet run', '00000000-0000-7000-8000-000000000001', 'created', 'Welcome to Oulu, {Contact Name}!', 'GSM-7', 1, 2, 2, 0, 0, 0.2, 0.0, 2, 0, 0, 0, 0, '2024-01-01 00:00:00+00', '2024-01-01 00:00:00+00', NULL, NULL, NULL) ON CONFLICT DO NOTHING;
+INSERT INTO public.bulksms VALUES ('00000000-0000-7000-8000-000000000002', 'A sample, not yet run', '00000000-0000-7000-8000-000000000001', 'created', 'Welcome to Oulu, {Contact Name}!', 'GSM-7', 1, 2, 2, 0, 0, 0.2, 0.0, 2, 0, 0, 0, 0, '2024-01-01 00:00:00+00', '2024-01-01 00:00:00+00', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0.0) ON CONFLICT DO NOTHING;
 
 INSERT INTO public.bulksms_info VALUES ('00000000-0000-7000-8000-000000000002', 0, '+358400000001', 'Aino', '{Aino}', 'queued', 0.1, NULL, '2024-01-01 00:00:00+00', '2024-01-01 00:00:00+00') ON CONFLICT DO NOTHING;
 INSERT INTO public.bulksms_info VALUES ('00000000-0000-7000-8000-000000000002', 1, '+358400000002', 'Onni', '{Onni}', 'queued', 0.1, NULL, '2024-01-01 00:00:00+00', '2024-01-01 00:00:00+00') ON CONFLICT DO NOTHING;

@@ -41,7 +41,7 @@ class Plan(NamedTuple):
     largest: int
 
 
-_FULL = Plan(3, 100_000, seed=1_500, callbacks=150_000, seconds=3, credit=20_000, scale=40_000, largest=1_000_000)
+_FULL = Plan(5, 100_000, seed=1_500, callbacks=300_000, seconds=3, credit=20_000, scale=40_000, largest=1_000_000)
 _QUICK = Plan(1, 10_000, seed=400, callbacks=30_000, seconds=1, credit=5_000, scale=0, largest=0)
 
 

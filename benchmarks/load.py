@@ -2,7 +2,7 @@
 answered or at a steady rate. Prints what it saw as JSON.
 
 At a steady rate the latency of a report counts from the moment it was to go out, so a server that stalls cannot hide
-it by stalling the client too.
+it by stalling the client too. Those of the first half second, in which the connections are made, are left out.
 """
 
 import argparse
@@ -15,6 +15,8 @@ import msgspec
 import uvloop
 
 from salesapi.carrier.poster import Answer, Poster
+
+_WARMING = 0.5  # seconds
 
 
 class Seen(msgspec.Struct):
@@ -63,7 +65,8 @@ class _Load:
 
     def answered(self, what: tuple[bytes, float], answer: Answer) -> None:
         if answer.status == 200:
-            self.latencies.append(time.perf_counter() - what[1])
+            if not self._rate or what[1] > self.begun + _WARMING:
+                self.latencies.append(time.perf_counter() - what[1])
             self._left -= 1
             if not self._left:
                 self.done.set()
@@ -83,7 +86,7 @@ async def _run(options: argparse.Namespace) -> Seen:
     latencies = sorted(load.latencies)
     return Seen(
         reports=options.count,
-        requests_per_s=len(latencies) / seconds,
+        requests_per_s=-(-options.count // options.array) / seconds,
         reports_per_s=options.count / seconds,
         p50_ms=latencies[len(latencies) // 2] * 1000,
         p99_ms=latencies[int(len(latencies) * 0.99)] * 1000,

@@ -24,7 +24,7 @@ def summary(name: str, values: Sequence[float], **others: Any) -> dict[str, Any]
 
 def _short(value: float) -> float:
     """Three or four digits that mean something."""
-    return round(value) if value >= 100 else round(value, 2)
+    return round(value) if value >= 100 else round(value, 2 if value >= 1 else 4)
 
 
 def write(results: dict[str, Any]) -> None:
@@ -75,7 +75,7 @@ def table(results: dict[str, Any]) -> str:
     lines += [f"| {what} | {value} | {note} |" for what, value, note in rows]
     machine = results["machine"]
     return (
-        f"{len(lines) and chr(10).join(lines)}\n\n"
+        "\n".join(lines) + "\n\n"
         f"{machine['cores']} cores, {machine['python']}, {results['contacts']:,} contacts, {single['rounds']} rounds; "
         f"everything on one machine, the carrier too; fsync and synchronous_commit on.\n"
     )

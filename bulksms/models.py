@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     ARRAY,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -9,12 +10,14 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Numeric,
     SmallInteger,
     Table,
     Text,
     Uuid,
+    false,
     text,
 )
 
@@ -56,14 +59,27 @@ bulksms = Table(
     Column("modified_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
     Column("run_requested_at", DateTime(timezone=True)),
     Column("started_at", DateTime(timezone=True)),
-    Column("completed_at", DateTime(timezone=True)),
+    Column("completed_at", DateTime(timezone=True)),  # the last of its messages is final, its reservation given back
+    Column("scheduled_for", DateTime(timezone=True)),
+    Column("resumed_at", DateTime(timezone=True)),
+    Column("pause_reason", Text),  # why it paused by itself
+    Column("run_key", Text),  # the idempotency key under which the run was asked for
+    Column("retry_of", Uuid, ForeignKey("bulksms.id")),
+    Column("unsent_count", Integer, nullable=False, server_default=_ZERO),  # of a cancelled one: will never be sent
+    Column("released", _CREDITS, nullable=False, server_default=_ZERO),  # given back when it was cancelled
     CheckConstraint("row_count = contact_count + rejected_count + duplicate_count", name="bulksms_rows"),
     CheckConstraint(
         "contact_count = queued_count + sent_count + failed_count + delivered_count + undelivered_count",
         name="bulksms_contacts",
     ),
+    CheckConstraint("status <> 'scheduled' OR scheduled_for IS NOT NULL", name="bulksms_scheduled"),
     Index("bulksms_workspace_id_idx", "workspace_id", "id"),
-    Index("bulksms_unfinished_idx", "id", postgresql_where=text("status IN ('created', 'inprogress')")),
+    Index(
+        "bulksms_unfinished_idx",
+        "id",
+        postgresql_where=text("status IN ('created', 'scheduled', 'inprogress', 'paused')"),
+    ),
+    Index("bulksms_cancelled_idx", "id", postgresql_where=text("status = 'cancelled' AND completed_at IS NULL")),
 )
 
 # One row a contact, filled before the campaign starts and updated in place. No foreign key: rows are only ever written
@@ -110,6 +126,8 @@ bulksms_batch = Table(
     Column("due_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
     Column("submitted_at", DateTime(timezone=True)),
     Column("error", Text),
+    Column("uncertain", Boolean, nullable=False, server_default=false()),  # a call ended without an answer
+    Column("refused", Integer, nullable=False, server_default=_ZERO),  # messages that the carrier would not take
     Index(
         "bulksms_batch_open_idx",
         "bulksms_id",
@@ -135,4 +153,17 @@ outbox = Table(
     CheckConstraint("kind IN ('charge', 'release')", name="outbox_kind"),
     CheckConstraint("amount > 0", name="outbox_amount"),
     Index("outbox_unsettled_idx", "relay_at", postgresql_where=text("settled_at IS NULL")),
+)
+
+# The answer that a request with an idempotency key got, written in the transaction that did what it asked for.
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("workspace_id", Uuid, primary_key=True),
+    Column("operation", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("digest", LargeBinary, nullable=False),  # of what was asked for
+    Column("answer", LargeBinary, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    Index("idempotency_created_at_idx", "created_at"),
 )

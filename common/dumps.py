@@ -57,8 +57,10 @@ def dump(dsn: str) -> str:
         "-- Made by `make dumps` with pg_dump. Load it with psql: into an empty database, or one already migrated.\n\n"
         "SELECT to_regclass('public.alembic_version') IS NULL AS empty \\gset\n\\if :empty\n\n"
         + schema(dsn)
+        + "\n"
+        + _pg_dump(dsn, "--data-only", "--inserts", "--table=alembic_version")
         + "\n\\endif\n\n"
-        + _pg_dump(dsn, "--data-only", "--inserts", "--on-conflict-do-nothing")
+        + _pg_dump(dsn, "--data-only", "--inserts", "--on-conflict-do-nothing", "--exclude-table=alembic_version")
     )
 
 

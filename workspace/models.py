@@ -39,7 +39,7 @@ workspace = Table(
     CheckConstraint("0 <= reserved AND reserved <= credit", name="workspace_reserved_within_credit"),
 )
 
-# What a campaign has set aside, and how much of it has been charged or given back.
+# What a campaign has set aside, and how much of it has been charged or given back; nothing, if it was cancelled first.
 reservation = Table(
     "reservation",
     metadata,
@@ -49,7 +49,7 @@ reservation = Table(
     Column("charged", _CREDITS, nullable=False, server_default=text("0")),
     Column("released", _CREDITS, nullable=False, server_default=text("0")),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
-    CheckConstraint("amount > 0 AND charged >= 0 AND released >= 0", name="reservation_amounts"),
+    CheckConstraint("amount >= 0 AND charged >= 0 AND released >= 0", name="reservation_amounts"),
 )
 
 # Every change, once: `reference` is the key under which repeating it is harmless.
