@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import click
 from rich.console import Console
@@ -100,6 +101,29 @@ def servers() -> None:
         addresses = {name: system.environ[name] for name in ("DS_DSN", "SALESDB_DSN", "REDIS_URL")}
         click.echo("\n".join(f"export {name}={value}" for name, value in addresses.items()))
         signal.pause()
+
+
+@cli.command()
+@click.option("--workspace", type=click.UUID, help="Only the books of this workspace.")
+def audit(workspace: UUID | None) -> None:
+    """Check the books of the running system: every credit and every contact accounted for.
+
+    Reads both databases and changes nothing. Ends with code 1, and what differs, if something does not add up.
+    """
+    from common.audit import run
+
+    books = asyncio.run(run(_settings(), workspace))
+    click.echo(f"{books.workspaces} workspaces, {books.campaigns} campaigns")
+    waiting = books.waiting
+    if waiting.entries:
+        click.echo(
+            f"on the way to ds: {waiting.entries} entries, {waiting.amount} credits, {waiting.seconds:.0f} s old"
+        )
+    for difference in books.differences:
+        click.echo(difference, err=True)
+    if books.differences:
+        raise click.ClickException(f"the books do not balance: {len(books.differences)} differences")
+    click.echo("the books balance")
 
 
 @contextmanager

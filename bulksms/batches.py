@@ -1,9 +1,10 @@
 """The batches of a campaign: ranges of its contacts on their way to the carrier.
 
 What a batch has reached is committed before and after the carrier is called, so that after a crash each is known to be
-`pending` (never called), `submitting` (a call was begun: sent again only to a carrier that is idempotent, else
-`unknown`), `submitted`, `refused`, or `closed` (expired). `attempt` is the fencing token: a worker that lost its turn
-holds an old one and cannot write.
+`pending` (to be sent), `submitting` (a call was begun: sent again only to a carrier that is idempotent, else
+`unknown`), `submitted`, `refused`, or `closed` (expired, or cancelled before it was sent). `uncertain`: a call ended
+without an answer, so it may have left. `attempt` is the fencing token: a worker that lost its turn holds an old one and
+cannot write.
 """
 
 from collections.abc import Sequence
@@ -27,6 +28,11 @@ class Batch(NamedTuple):
         """The idempotency key: the same batch has the same key at every attempt."""
         return f"{self.bulksms_id.hex}-{self.batch_no}"
 
+    @property
+    def size(self) -> int:
+        """How many messages are in it."""
+        return self.last_seq - self.first_seq + 1
+
 
 class Contact(NamedTuple):
     """What the carrier needs of a row."""
@@ -43,14 +49,17 @@ _CREATE = """
     WHERE id = $1
 """
 
-# One worker gets a batch: the others skip the row while it is locked, and see it leased afterwards.
+# One worker gets a batch: the others skip the row while it is locked, and see it leased afterwards. Of a campaign that
+# was stopped only what may have left is followed up.
 _CLAIM = """
     UPDATE bulksms_batch
-    SET state = 'submitting', attempt = attempt + 1, due_at = now() + $2 * interval '1 second'
+    SET state = 'submitting', attempt = attempt + 1, due_at = now() + $2 * interval '1 second',
+        uncertain = uncertain OR state = 'submitting'
     WHERE (bulksms_id, batch_no) = (
         SELECT b.bulksms_id, b.batch_no
         FROM bulksms_batch AS b JOIN bulksms ON bulksms.id = b.bulksms_id
-        WHERE b.bulksms_id = $1 AND bulksms.status = 'inprogress'
+        WHERE b.bulksms_id = $1
+          AND (bulksms.status = 'inprogress' OR b.uncertain OR b.state = 'submitting')
           AND b.state = ANY ($3::text[]::batch_state[]) AND b.state IN ('pending', 'submitting') AND b.due_at <= now()
         ORDER BY b.batch_no
         LIMIT 1
@@ -67,13 +76,13 @@ _CONTACTS = """
 
 _FINISH = """
     UPDATE bulksms_batch
-    SET state = $4::text::batch_state, submitted_at = now(), error = $5
+    SET state = $4::text::batch_state, submitted_at = now(), error = $5, refused = $6
     WHERE bulksms_id = $1 AND batch_no = $2 AND attempt = $3 AND state = 'submitting'
 """
 
 _POSTPONE = """
     UPDATE bulksms_batch
-    SET state = 'pending', due_at = now() + $4 * interval '1 second', error = $5
+    SET state = 'pending', due_at = now() + $4 * interval '1 second', error = $5, uncertain = uncertain OR $6
     WHERE bulksms_id = $1 AND batch_no = $2 AND attempt = $3 AND state = 'submitting'
 """
 
@@ -87,7 +96,8 @@ _ABANDON = """
 _UNFINISHED = """
     SELECT DISTINCT b.bulksms_id
     FROM bulksms JOIN bulksms_batch AS b ON b.bulksms_id = bulksms.id
-    WHERE bulksms.status = 'inprogress' AND b.state IN ('pending', 'submitting') AND b.due_at <= now()
+    WHERE (bulksms.status = 'inprogress' OR b.uncertain OR b.state = 'submitting')
+      AND b.state IN ('pending', 'submitting') AND b.due_at <= now()
 """
 
 _SILENT = """
@@ -129,9 +139,9 @@ async def contacts(database: Database, batch: Batch) -> list[Contact]:
     return [Contact(*row) for row in rows]
 
 
-async def submitted(database: Database, batch: Batch) -> None:
-    """The carrier has accepted the batch."""
-    await _finish(database, batch, "submitted", None)
+async def submitted(database: Database, batch: Batch, refused: int, error: str | None) -> None:
+    """The carrier has accepted the batch but for `refused` messages of it, `error` says why."""
+    await _finish(database, batch, "submitted", error, refused)
 
 
 async def unknown(database: Database, batch: Batch, error: str) -> None:
@@ -141,18 +151,18 @@ async def unknown(database: Database, batch: Batch, error: str) -> None:
 
 async def refused(database: Database, batch: Batch, error: str) -> None:
     """The carrier will not take the batch; its messages have not left."""
-    await _finish(database, batch, "refused", error)
+    await _finish(database, batch, "refused", error, batch.size)
 
 
-async def _finish(database: Database, batch: Batch, state: str, error: str | None) -> None:
+async def _finish(database: Database, batch: Batch, state: str, error: str | None, refused: int = 0) -> None:
     async with database.connection() as connection:
-        await connection.execute(_FINISH, batch.bulksms_id, batch.batch_no, batch.attempt, state, error)
+        await connection.execute(_FINISH, batch.bulksms_id, batch.batch_no, batch.attempt, state, error, refused)
 
 
-async def postpone(database: Database, batch: Batch, delay: float, error: str) -> None:
-    """Nothing of the batch has left, or sending it again is harmless: another try after `delay` seconds."""
+async def postpone(database: Database, batch: Batch, delay: float, error: str, *, uncertain: bool) -> None:
+    """Another try after `delay` seconds; `uncertain` if the batch may have left, and sending it again is harmless."""
     async with database.connection() as connection:
-        await connection.execute(_POSTPONE, batch.bulksms_id, batch.batch_no, batch.attempt, delay, error)
+        await connection.execute(_POSTPONE, batch.bulksms_id, batch.batch_no, batch.attempt, delay, error, uncertain)
 
 
 async def abandon(database: Database) -> None:

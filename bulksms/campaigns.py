@@ -1,4 +1,4 @@
-"""Campaigns as their owners see them: start one, and read its counters, contacts and results."""
+"""Campaigns as their owners see them: counters, contacts, rejected rows and results."""
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
@@ -8,7 +8,6 @@ from uuid import UUID
 
 from asyncpg import Record
 
-from bulksms import batches
 from bulksms.status import CampaignStatus, SmsStatus
 from common.database import Database
 
@@ -38,6 +37,10 @@ class Campaign(NamedTuple):
     run_requested_at: datetime | None
     started_at: datetime | None
     completed_at: datetime | None
+    scheduled_for: datetime | None
+    pause_reason: str | None
+    retry_of: UUID | None
+    unsent_count: int
 
     @property
     def statuses(self) -> dict[SmsStatus, int]:
@@ -75,22 +78,14 @@ class CampaignNotFoundError(Exception):
     """There is no campaign of this id."""
 
 
-class NotRunnableError(Exception):
-    """The campaign is in a state from which it cannot be started."""
-
-    def __init__(self, status: CampaignStatus) -> None:
-        super().__init__(f"the campaign is {status}")
-        self.status = status
-
-
-_FIELDS = ", ".join(Campaign._fields)
+FIELDS = ", ".join(Campaign._fields)
 _CONTACT_FIELDS = ", ".join(Contact._fields)
 
-_GET = f"SELECT {_FIELDS} FROM bulksms WHERE id = $1"
+_GET = f"SELECT {FIELDS} FROM bulksms WHERE id = $1"
 
 # Newest first: ids are UUIDv7, which grow with time.
 _LIST = f"""
-    SELECT {_FIELDS} FROM bulksms
+    SELECT {FIELDS} FROM bulksms
     WHERE ($1::uuid IS NULL OR workspace_id = $1) AND ($2::uuid IS NULL OR id < $2)
     ORDER BY id DESC
     LIMIT $3
@@ -107,21 +102,6 @@ _REJECTED = (
     "SELECT line, value, reason FROM bulksms_rejected WHERE bulksms_id = $1 AND line > $2 ORDER BY line LIMIT $3"
 )
 
-_REQUEST = "UPDATE bulksms SET run_requested_at = now() WHERE id = $1 AND status = 'created'"
-
-_WITHDRAW = "UPDATE bulksms SET run_requested_at = NULL WHERE id = $1 AND status = 'created'"
-
-_START = """
-    UPDATE bulksms SET status = 'inprogress', started_at = clock_timestamp(), modified_at = now()
-    WHERE id = $1 AND status = 'created'
-    RETURNING id
-"""
-
-_HALF_STARTED = """
-    SELECT id FROM bulksms
-    WHERE status = 'created' AND run_requested_at < now() - $1 * interval '1 second'
-"""
-
 
 async def get(database: Database, bulksms_id: UUID) -> Campaign:
     """The campaign with its counters. Raises CampaignNotFoundError."""
@@ -129,13 +109,21 @@ async def get(database: Database, bulksms_id: UUID) -> Campaign:
         row = await connection.fetchrow(_GET, bulksms_id)
     if row is None:
         raise CampaignNotFoundError(f"there is no campaign {bulksms_id}")
-    return _campaign(row)
+    return from_row(row)
+
+
+async def find(database: Database, value: str) -> Campaign:
+    """The campaign of an id as it stands in a URL. Raises CampaignNotFoundError."""
+    try:
+        return await get(database, UUID(value))
+    except ValueError:
+        raise CampaignNotFoundError(f"{value!r} is no campaign id: it must be a UUID") from None
 
 
 async def page(database: Database, workspace_id: UUID | None, before: UUID | None, limit: int) -> list[Campaign]:
     """Campaigns, newest first, older than `before`; of one workspace if it is given."""
     async with database.connection() as connection:
-        return [_campaign(row) for row in await connection.fetch(_LIST, workspace_id, before, limit)]
+        return [from_row(row) for row in await connection.fetch(_LIST, workspace_id, before, limit)]
 
 
 async def contacts(
@@ -160,41 +148,7 @@ async def results(database: Database, bulksms_id: UUID, rows: int = 5_000) -> As
         after = chunk[-1].seq
 
 
-async def request_run(database: Database, bulksms_id: UUID) -> Campaign:
-    """Note that the campaign is to run, before anything is reserved for it.
-
-    Should we be lost between the reservation and the start, `half_started` finds it and the start is finished.
-    Raises CampaignNotFoundError, NotRunnableError.
-    """
-    async with database.connection() as connection:
-        await connection.execute(_REQUEST, bulksms_id)
-    campaign = await get(database, bulksms_id)
-    if campaign.status != CampaignStatus.CREATED:
-        raise NotRunnableError(campaign.status)
-    return campaign
-
-
-async def withdraw_run(database: Database, bulksms_id: UUID) -> None:
-    """The campaign cannot run now: leave it as it was before `request_run`."""
-    async with database.connection() as connection:
-        await connection.execute(_WITHDRAW, bulksms_id)
-
-
-async def start(database: Database, bulksms_id: UUID, batch_size: int) -> bool:
-    """Start the campaign, whose cost is reserved; False if another call has. Exactly one call gets True."""
-    async with database.transaction() as connection:
-        started = await connection.fetchval(_START, bulksms_id) is not None
-        if started:
-            await batches.create(connection, bulksms_id, batch_size)
-    return started
-
-
-async def half_started(database: Database, after: float) -> list[UUID]:
-    """Campaigns whose run was asked for more than `after` seconds ago and neither begun nor refused."""
-    async with database.connection() as connection:
-        return [row["id"] for row in await connection.fetch(_HALF_STARTED, after)]
-
-
-def _campaign(row: Record) -> Campaign:
+def from_row(row: Record) -> Campaign:
+    """The campaign of a row of FIELDS."""
     campaign = Campaign(*row)
     return campaign._replace(status=CampaignStatus(campaign.status))

@@ -30,13 +30,19 @@ class Applied(NamedTuple):
     entries: list[Entry]
 
 
+_ENDS = """(
+    started_at IS NOT NULL AND completed_at IS NULL
+    AND queued_count + tally.queued + sent_count + tally.sent <= unsent_count
+)"""
+
 # `report`: of several reports on one message the furthest counts, and rows are taken in the order of their key.
 # `stepped`: the guard stands beside the write; old and new tell which step was taken, also when another transaction
 #            moved the row a moment ago.
 # `counted`: one update a campaign for all its steps; the campaigns are locked in one order first, so that two flushes
-#            never wait for each other. The last final row completes the campaign.
+#            never wait for each other. The last final row ends the campaign; one that was cancelled does not wait for
+#            what it will never send.
 # `entry`:   a charge for what has left (from `sent` on, once), a release of what will not be needed.
-_APPLY = """
+_APPLY = f"""
     WITH incoming AS (
         SELECT * FROM unnest($1::uuid[], $2::integer[], $3::text[]::sms_status[], $4::text[])
             WITH ORDINALITY AS r (bulksms_id, seq, status, error_code, position)
@@ -70,15 +76,14 @@ _APPLY = """
             undelivered_count = undelivered_count + tally.undelivered,
             delivered_count = delivered_count + tally.delivered,
             charged = charged + tally.charge,
-            status = CASE WHEN status = 'inprogress' AND queued_count + tally.queued + sent_count + tally.sent = 0
-                          THEN 'completed' ELSE status END,
-            completed_at = CASE WHEN status = 'inprogress' AND queued_count + tally.queued + sent_count + tally.sent = 0
-                                THEN clock_timestamp() ELSE completed_at END,
+            status = CASE WHEN {_ENDS} AND status <> 'cancelled' THEN 'completed' ELSE status END,
+            completed_at = CASE WHEN {_ENDS} THEN clock_timestamp() ELSE completed_at END,
             modified_at = now()
         FROM tally JOIN locked ON locked.id = tally.bulksms_id
         WHERE bulksms.id = tally.bulksms_id
         RETURNING bulksms.workspace_id, bulksms.id, tally.charge,
-                  CASE WHEN old.status <> new.status THEN new.total_cost - new.charged ELSE 0 END AS unused
+                  CASE WHEN old.completed_at IS NULL AND new.completed_at IS NOT NULL
+                       THEN new.total_cost - new.charged - new.released ELSE 0 END AS unused
     ), entry AS (
         INSERT INTO outbox (workspace_id, bulksms_id, kind, amount, created_at)
         SELECT workspace_id, id, 'charge', charge, clock_timestamp() FROM counted WHERE charge > 0

@@ -1,13 +1,16 @@
 """Makes a campaign of an upload: contacts flow from the CSV to COPY in chunks, one transaction, bounded memory."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import aclosing
+from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
+from bulksms import idempotency
 from bulksms.contacts import Chunk, ContactReader, Rejected
+from bulksms.idempotency import Key, KeyTakenError
 from bulksms.message import count_segments
 from common.database import Connection, Database
 
@@ -32,17 +35,27 @@ _FIRST_REJECTED = 20
 
 _INSERT = """
     INSERT INTO bulksms (id, name, workspace_id, message, encoding, segments, row_count, contact_count, rejected_count,
-                         duplicate_count, total_cost, queued_count)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $8)
+                         duplicate_count, total_cost, queued_count, scheduled_for, status)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $8, $12::timestamptz,
+            CASE WHEN $12 IS NULL THEN 'created'::campaign_status ELSE 'scheduled' END)
 """
 
 
 async def create(
-    database: Database, *, name: str, workspace_id: UUID, reader: ContactReader, price: Decimal
-) -> Created:
+    database: Database,
+    *,
+    name: str,
+    workspace_id: UUID,
+    reader: ContactReader,
+    price: Decimal,
+    scheduled_for: datetime | None,
+    key: Key | None,
+    answer: Callable[[Created], bytes],
+) -> bytes:
     """Write the campaign and its contacts; `price` is credits per segment. All of it or, on any error, nothing.
 
-    Raises CsvError where the file cannot be read on, NoContactsError.
+    Returns the answer to it, which is kept for the idempotency key.
+    Raises CsvError where the file cannot be read on, NoContactsError, KeyTakenError.
     """
     first: list[Rejected] = []
     async with aclosing(_chunks(reader)) as chunks, database.transaction() as connection:
@@ -80,8 +93,12 @@ async def create(
             reader.rejected,
             reader.duplicates,
             total_cost,
+            scheduled_for,
         )
-    return Created(bulksms_id, first, total_cost)
+        made = answer(Created(bulksms_id, first, total_cost))
+        if key is not None and not await idempotency.remember(connection, key, made):
+            raise KeyTakenError
+    return made
 
 
 async def _chunks(reader: ContactReader) -> AsyncGenerator[Chunk]:

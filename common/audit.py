@@ -1,26 +1,132 @@
-"""The books of a workspace whose campaigns have ended, checked with plain SQL on both databases, from outside.
+"""The books, checked with plain SQL on both databases, from outside and while the system runs.
 
-It knows the tables and nothing else of ours, so that it cannot share a mistake with the code that wrote them.
+It knows the tables and nothing else of ours, so that it cannot share a mistake with the code that wrote them. Each
+database is read in one snapshot; ds twice, before and after salesdb, so that nothing that moves meanwhile looks wrong:
+what ds had before must be in salesdb by then, and what salesdb calls settled must be in ds afterwards.
 """
 
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 import asyncpg
 
 from common.database import Connection
+from common.settings import Settings
+
+_Sql: TypeAlias = "asyncpg.Pool | Connection"  # whatever takes a query
+_Row: TypeAlias = "asyncpg.Record"
 
 _STATUSES = ("queued", "sent", "failed", "delivered", "undelivered")
 
-_Sql: TypeAlias = "asyncpg.Pool | Connection"  # whatever takes a query
-
-_COUNTS = """
-    SELECT bulksms_id, sms_status::text, count(*), sum(sms_cost) AS cost
-    FROM bulksms_info JOIN bulksms ON bulksms.id = bulksms_info.bulksms_id
-    WHERE workspace_id = $1
-    GROUP BY bulksms_id, sms_status
+_WORKSPACES = """
+    SELECT w.id, credit, reserved, coalesce(topups, 0) AS topups, coalesce(charges, 0) AS charges,
+           coalesce(held, 0) AS held
+    FROM workspace AS w
+    LEFT JOIN (
+        SELECT workspace_id, sum(amount) FILTER (WHERE kind = 'topup') AS topups,
+               sum(amount) FILTER (WHERE kind = 'charge') AS charges
+        FROM ledger GROUP BY workspace_id
+    ) AS entries ON entries.workspace_id = w.id
+    LEFT JOIN (
+        SELECT workspace_id, sum(greatest(0, amount - charged - released)) AS held
+        FROM reservation GROUP BY workspace_id
+    ) AS reservations ON reservations.workspace_id = w.id
+    WHERE $1::uuid IS NULL OR w.id = $1
+    ORDER BY w.id
 """
+
+# By campaign, what the ledger says and what its reservation does.
+_LEDGER = """
+    SELECT campaign_id AS id, entries.*, coalesce(reservation.amount, 0) AS reservation,
+           coalesce(charged, 0) AS charged, coalesce(released, 0) AS released,
+           greatest(0, reservation.amount - charged - released) AS held
+    FROM (
+        SELECT campaign_id, coalesce(sum(amount) FILTER (WHERE kind = 'reserve'), 0) AS reserves,
+               coalesce(sum(amount) FILTER (WHERE kind = 'charge'), 0) AS charges,
+               coalesce(sum(amount) FILTER (WHERE kind = 'release'), 0) AS releases,
+               coalesce(sum(amount) FILTER (WHERE kind <> 'reserve' AND reference NOT LIKE 'release:%'), 0)
+                   AS from_outbox
+        FROM ledger
+        WHERE campaign_id IS NOT NULL AND ($1::uuid IS NULL OR workspace_id = $1)
+        GROUP BY campaign_id
+    ) AS entries LEFT JOIN reservation USING (campaign_id)
+"""
+
+_CAMPAIGNS = """
+    SELECT bulksms.*, coalesce(contacts, 0) AS contacts, coalesce(left_cost, 0) AS left_cost,
+           coalesce(queued, 0) AS queued, coalesce(sent, 0) AS sent, coalesce(failed, 0) AS failed,
+           coalesce(delivered, 0) AS delivered, coalesce(undelivered, 0) AS undelivered,
+           coalesce(charges, 0) AS charges, coalesce(owed, 0) AS owed, coalesce(settled, 0) AS settled
+    FROM bulksms
+    LEFT JOIN (
+        SELECT bulksms_id, count(*) AS contacts, sum(sms_cost) FILTER (WHERE sms_status >= 'sent') AS left_cost,
+               count(*) FILTER (WHERE sms_status = 'queued') AS queued,
+               count(*) FILTER (WHERE sms_status = 'sent') AS sent,
+               count(*) FILTER (WHERE sms_status = 'failed') AS failed,
+               count(*) FILTER (WHERE sms_status = 'delivered') AS delivered,
+               count(*) FILTER (WHERE sms_status = 'undelivered') AS undelivered
+        FROM bulksms_info GROUP BY bulksms_id
+    ) AS rows ON rows.bulksms_id = id
+    LEFT JOIN (
+        SELECT bulksms_id, sum(amount) FILTER (WHERE kind = 'charge') AS charges, sum(amount) AS owed,
+               sum(amount) FILTER (WHERE settled_at IS NOT NULL) AS settled
+        FROM outbox GROUP BY bulksms_id
+    ) AS entries ON entries.bulksms_id = id
+    WHERE $1::uuid IS NULL OR workspace_id = $1
+    ORDER BY id
+"""
+
+_WAITING = """
+    SELECT count(*) AS entries, coalesce(sum(amount), 0) AS amount,
+           coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 AS seconds
+    FROM outbox
+    WHERE settled_at IS NULL AND ($1::uuid IS NULL OR workspace_id = $1)
+"""
+
+
+class Waiting(NamedTuple):
+    """Entries of the outbox that ds has not settled: how many, credits, age of the oldest in seconds."""
+
+    entries: int
+    amount: Decimal
+    seconds: float
+
+
+class Books(NamedTuple):
+    """What an audit saw: how many workspaces and campaigns, what is on its way, and what does not hold, in words."""
+
+    workspaces: int
+    campaigns: int
+    waiting: Waiting
+    differences: list[str]
+
+
+async def audit(ds: _Sql, salesdb: _Sql, workspace: UUID | None = None) -> Books:
+    """Check I1 (credit) and I2 (contacts) over all workspaces, or over one."""
+    workspaces, before = await _snapshot(ds, workspace, _WORKSPACES, _LEDGER)
+    campaigns, waiting = await _snapshot(salesdb, workspace, _CAMPAIGNS, _WAITING)
+    (after,) = await _snapshot(ds, workspace, _LEDGER)
+    found = [
+        *_differ("workspace", workspaces, _workspace_claims),
+        *_differ("campaign", before, _ledger_claims),
+        *_differ("campaign", campaigns, _campaign_claims),
+        *_across(_by_id(before), campaigns, _by_id(after)),
+    ]
+    return Books(len(workspaces), len(campaigns), Waiting(*waiting[0]), found)
+
+
+async def run(settings: Settings, workspace: UUID | None = None) -> Books:
+    """Audit the databases at the settings' addresses."""
+    ds, salesdb = (asyncpg.create_pool(dsn, min_size=0, max_size=1) for dsn in (settings.ds_dsn, settings.salesdb_dsn))
+    async with ds, salesdb:
+        return await audit(ds, salesdb, workspace)
+
+
+async def differences(ds: _Sql, salesdb: _Sql, workspace: UUID) -> list[str]:
+    """What of I1 and I2 does not hold for a workspace, in words; empty if its books balance."""
+    return (await audit(ds, salesdb, workspace)).differences
 
 
 async def settled(salesdb: _Sql, workspace: UUID) -> bool:
@@ -29,43 +135,78 @@ async def settled(salesdb: _Sql, workspace: UUID) -> bool:
     return bool(await salesdb.fetchval(query, workspace))
 
 
-async def differences(ds: _Sql, salesdb: _Sql, workspace: UUID) -> list[str]:
-    """What of I1 (credit) and I2 (contacts) does not hold, in words; empty if the books balance."""
-    counts = await salesdb.fetch(_COUNTS, workspace)
-    found = [*await _credit(ds, workspace, sum((row["cost"] for row in counts if _left(row)), Decimal(0)))]
-    for campaign in await salesdb.fetch("SELECT * FROM bulksms WHERE workspace_id = $1", workspace):
-        rows = {row["sms_status"]: row["count"] for row in counts if row["bulksms_id"] == campaign["id"]}
-        found += _contacts(campaign, rows)
-    return found
+async def _snapshot(database: _Sql, workspace: UUID | None, *queries: str) -> list[list[_Row]]:
+    """What the queries give, all at one moment."""
+    if isinstance(database, asyncpg.Pool):
+        async with database.acquire() as connection:
+            return await _snapshot(connection, workspace, *queries)
+    async with database.transaction(isolation="repeatable_read", readonly=True):
+        return [await database.fetch(query, workspace) for query in queries]
 
 
-def _left(row: asyncpg.Record) -> bool:
-    return row["sms_status"] in ("sent", "delivered", "undelivered")
+_Claims: TypeAlias = dict[str, tuple[Any, Any]]
 
 
-async def _credit(ds: _Sql, workspace: UUID, left: Decimal) -> list[str]:
-    """I1: what was put in is what is there and what has left; nothing stays reserved; the ledger says the same."""
-    now = await ds.fetchrow("SELECT credit, reserved FROM workspace WHERE id = $1", workspace)
-    assert now is not None, f"there is no workspace {workspace}"
-    ledger = dict.fromkeys(("topup", "charge", "reserve", "release"), Decimal(0))
-    query = "SELECT kind, sum(amount) AS amount FROM ledger WHERE workspace_id = $1 GROUP BY kind"
-    for row in await ds.fetch(query, workspace):
-        ledger[row["kind"]] = row["amount"]
-    claims = {
-        "top-ups = credit + cost of what has left": (ledger["topup"], now["credit"] + left),
-        "charges = cost of what has left": (ledger["charge"], left),
-        "reserved = 0": (now["reserved"], Decimal(0)),
-        "reservations = charges + releases": (ledger["reserve"], left + ledger["release"]),
+def _differ(kind: str, rows: Sequence[_Row], claims: Callable[[_Row], _Claims]) -> Iterator[str]:
+    """The claims whose two sides differ."""
+    for row in rows:
+        for claim, (a, b) in claims(row).items():
+            if a != b:
+                yield f"{kind} {row['id']}: {claim}: {a} is not {b}"
+
+
+def _workspace_claims(row: _Row) -> _Claims:
+    """I1 in ds: what was put in is what is there and what was charged."""
+    return {
+        "credit = top-ups - charges": (row["credit"], row["topups"] - row["charges"]),
+        "reserved = what its reservations hold": (row["reserved"], row["held"]),
     }
-    return [f"workspace {workspace}: {claim}: {a} is not {b}" for claim, (a, b) in claims.items() if a != b]
 
 
-def _contacts(campaign: asyncpg.Record, rows: dict[str, int]) -> list[str]:
-    """I2: rows of the file, contacts and counters add up."""
-    claims = {f"{status}_count": (campaign[f"{status}_count"], rows.get(status, 0)) for status in _STATUSES}
-    claims["contact_count"] = (campaign["contact_count"], sum(rows.values()))
-    claims["row_count"] = (
-        campaign["row_count"],
-        campaign["contact_count"] + campaign["rejected_count"] + campaign["duplicate_count"],
-    )
-    return [f"campaign {campaign['id']}: {claim}: {a} is not {b}" for claim, (a, b) in claims.items() if a != b]
+def _ledger_claims(row: _Row) -> _Claims:
+    """I1 in ds: a reservation says what the ledger says of its campaign."""
+    return {
+        "reservation = its entry in the ledger": (row["reservation"], row["reserves"]),
+        "reservation charged = charges": (row["charged"], row["charges"]),
+        "reservation released = releases": (row["released"], row["releases"]),
+    }
+
+
+def _campaign_claims(row: _Row) -> _Claims:
+    """I1 and I2 in salesdb: rows of the file, contacts, counters and charges add up."""
+    return {
+        "rows = accepted + rejected + duplicate": (
+            row["row_count"],
+            row["contact_count"] + row["rejected_count"] + row["duplicate_count"],
+        ),
+        "accepted = contacts": (row["contact_count"], row["contacts"]),
+        **{
+            f"{status}_count = contacts that are {status}": (row[f"{status}_count"], row[status])
+            for status in _STATUSES
+        },
+        "charged = cost of what has left": (row["charged"], row["left_cost"]),
+        "charged = charges in the outbox": (row["charged"], row["charges"]),
+    }
+
+
+def _across(before: dict[UUID, _Row], campaigns: Sequence[_Row], after: dict[UUID, _Row]) -> Iterator[str]:
+    """I1 between the databases, campaign by campaign."""
+    known = {row["id"] for row in campaigns}
+    for campaign_id in before.keys() - known:
+        yield f"campaign {campaign_id}: in the ledger, but not in salesdb"
+    for row in campaigns:
+        name, old, new = f"campaign {row['id']}", before.get(row["id"]), after.get(row["id"])
+        if old and old["from_outbox"] > row["owed"]:
+            yield f"{name}: the ledger has {old['from_outbox']}, the outbox only {row['owed']}"
+        if row["settled"] > (new["from_outbox"] if new else 0):
+            yield f"{name}: {row['settled']} settled, the ledger has only {new['from_outbox'] if new else 0}"
+        if row["started_at"] and (not new or new["reservation"] != row["total_cost"]):
+            yield f"{name}: it runs on a reservation of {new['reservation'] if new else 0}, not {row['total_cost']}"
+        if row["completed_at"] and row["owed"] == row["settled"] and new and new["held"]:
+            yield f"{name}: it has ended and {new['held']} stays reserved"
+        if old and old["held"] and row["status"] in ("created", "scheduled") and row["run_requested_at"] is None:
+            yield f"{name}: it is {row['status']} and holds {old['held']}"
+
+
+def _by_id(rows: Sequence[_Row]) -> dict[UUID, _Row]:
+    return {row["id"]: row for row in rows}

@@ -69,6 +69,18 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
     send_lease: Annotated[
         Seconds, Meta(description="seconds after which another worker takes over a batch; above `CARRIER_TIMEOUT`")
     ] = 15.0
+    pause_refused_share: Annotated[
+        Share, Meta(description="a campaign pauses by itself when the carrier refuses this share of its sends")
+    ] = 0.5
+    pause_refused_least: Annotated[
+        Count, Meta(description="sends that a campaign must have had before it pauses so")
+    ] = 100
+    carrier_idempotent: Annotated[
+        bool,
+        Meta(
+            description="the carrier knows idempotency keys; else a batch that nobody knows about is never sent again"
+        ),
+    ] = True
     carrier_timeout: Annotated[Seconds, Meta(description="seconds to wait for the carrier's answer")] = 10.0
 
     # callbacks and credit

@@ -26,7 +26,10 @@ class WorkspaceCredit(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """Where a campaign stands: its contacts by status, its cost in credits, its times in RFC 3339 or empty."""
+    """Where a campaign stands: its contacts by status, its cost in credits, its times in RFC 3339 or empty.
+
+    `unsent`: contacts of a cancelled campaign that will never be sent; `pause_reason` is empty if it was asked for.
+    """
 
     bulksms_id: UUID
     workspace_id: UUID
@@ -43,6 +46,9 @@ class Progress(msgspec.Struct, frozen=True):
     created_at: str
     started_at: str
     completed_at: str
+    scheduled_for: str
+    pause_reason: str
+    unsent: int
 
 
 class RpcError(Exception):
@@ -64,6 +70,10 @@ class InsufficientCreditError(RpcError):
         super().__init__(message)
         self.needed = needed
         self.available = available
+
+
+class ReservationConflictError(RpcError):
+    """The campaign holds a reservation of another amount, or none any more."""
 
 
 _LATER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
@@ -90,7 +100,7 @@ class RpcClient:
     async def reserve_credit(self, workspace_id: UUID, campaign_id: UUID, amount: Decimal) -> WorkspaceCredit:
         """Set `amount` credits aside for a campaign; repeating it changes nothing.
 
-        Raises InsufficientCreditError, NotFoundError, RpcUnavailableError.
+        Raises InsufficientCreditError, ReservationConflictError, NotFoundError, RpcUnavailableError.
         """
         request = workspace_credit_pb2.ReserveCreditRequest(
             workspace_id=str(workspace_id), campaign_id=str(campaign_id), amount=str(amount)
@@ -98,7 +108,7 @@ class RpcClient:
         return _credit(await _ask(self._credit.ReserveCredit(request, timeout=self._timeout, wait_for_ready=True)))
 
     async def release_credit(self, workspace_id: UUID, campaign_id: UUID) -> WorkspaceCredit:
-        """Give back what a campaign that will not run has reserved; repeating it changes nothing."""
+        """Give back what a campaign that will not run has reserved, and let it reserve nothing more."""
         request = workspace_credit_pb2.ReleaseCreditRequest(
             workspace_id=str(workspace_id), campaign_id=str(campaign_id)
         )
@@ -151,6 +161,8 @@ def _error(error: grpc.aio.AioRpcError) -> RpcError:
     if error.code() == grpc.StatusCode.FAILED_PRECONDITION:
         extra = {str(key): str(value) for key, value in error.trailing_metadata() or ()}
         return InsufficientCreditError(message, extra.get("needed", ""), extra.get("available", ""))
+    if error.code() == grpc.StatusCode.ALREADY_EXISTS:
+        return ReservationConflictError(message)
     return RpcError(f"{error.code().name}: {message}")
 
 

@@ -138,6 +138,9 @@ def _progress(campaign: Campaign) -> bulksms_pb2.Progress:
         created_at=_time(campaign.created_at),
         started_at=_time(campaign.started_at),
         completed_at=_time(campaign.completed_at),
+        scheduled_for=_time(campaign.scheduled_for),
+        pause_reason=campaign.pause_reason or "",
+        unsent=campaign.unsent_count,
     )
 
 

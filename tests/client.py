@@ -26,11 +26,18 @@ class Client:
         self.carrier = settings.carrier_url
 
     async def create(
-        self, workspace_id: UUID | str, csv: bytes, message: str = "Hello", name: str = "test"
+        self,
+        workspace_id: UUID | str,
+        csv: bytes,
+        message: str = "Hello",
+        headers: dict[str, str] | None = None,
+        **fields: str,
     ) -> httpx.Response:
-        fields = {"name": name, "message": message, "workspace_id": str(workspace_id)}
         return await self.http.post(
-            f"{self.salesapi}/create", data=fields, files={"file": ("contacts.csv", io.BytesIO(csv), "text/csv")}
+            f"{self.salesapi}/create",
+            data={"name": "test", "message": message, "workspace_id": str(workspace_id), **fields},
+            files={"file": ("contacts.csv", io.BytesIO(csv), "text/csv")},
+            headers=headers,
         )
 
     async def created(self, workspace_id: UUID, csv: bytes, message: str = "Hello") -> str:
@@ -39,8 +46,8 @@ class Client:
         assert answer.status_code == 201, answer.text
         return str(answer.json()["bulksms_id"])
 
-    async def run(self, bulksms_id: str) -> httpx.Response:
-        return await self.http.post(f"{self.salesapi}/run", json={"bulksms_id": bulksms_id})
+    async def run(self, bulksms_id: str, headers: dict[str, str] | None = None) -> httpx.Response:
+        return await self.http.post(f"{self.salesapi}/run", json={"bulksms_id": bulksms_id}, headers=headers)
 
     async def campaign(self, bulksms_id: str) -> dict[str, Any]:
         answer = await self.http.get(f"{self.salesapi}/bulksms/{bulksms_id}")

@@ -23,7 +23,7 @@ from salesapi.carrier.port import (
     Message,
 )
 from salesapi.salesapi.charges import gathering
-from salesapi.salesapi.sending import Sender
+from salesapi.salesapi.sending import Pausing, Sender
 from tests.books import check_books
 from tests.client import Client, csv_of, problem
 from tests.conftest import until
@@ -124,7 +124,7 @@ async def test_its_rate_is_limited_on_demand(client: Client, receiver: Receiver)
 
 async def test_what_is_no_batch_is_refused(client: Client, receiver: Receiver) -> None:
     url = f"{client.carrier}/messages"
-    assert "Idempotency-Key" in problem(await client.http.post(url, json={}), 400)
+    assert "callback_url" in problem(await client.http.post(url, json={}), 400)
     assert "messages" in problem(await submit(client, receiver, "k", []), 400)
     answer = await submit(client, receiver, uuid4().hex, ["x"], to="0401234567")
     assert answer.json() == {"accepted": 0, "rejected": [{"message_id": "x", "reason": "not a number in E.164"}]}
@@ -192,7 +192,7 @@ async def test_a_batch_is_never_sent_again_blindly_to_a_carrier_without_keys(
     await database.open()
     carrier = HttpCarrier(client.carrier, system.settings.callback_url, 5.0, idempotent=False)
     charges = gathering(JobQueue.connect(system.settings.redis_url))
-    sender = Sender(database, carrier, charges, lanes=1, lease=15)
+    sender = Sender(database, carrier, charges, lanes=1, lease=15, patience=5, pausing=Pausing(0.5, 100))
     system.kill("sales_worker")
     bulksms_id = await client.created(workspace, csv_of(30))
     await client.run(bulksms_id)

@@ -70,6 +70,9 @@ _RECORD = """
     RETURNING reference
 """
 
+# A reservation of nothing, where there is none: one that comes too late differs from it.
+_KEEP_OUT = "INSERT INTO reservation (campaign_id, workspace_id, amount) VALUES ($1, $2, 0) ON CONFLICT DO NOTHING"
+
 _ADD = f"""
     UPDATE workspace
     SET credit = credit + $2, reserved = reserved + $3, version = version + 1, modified_at = now()
@@ -179,12 +182,13 @@ async def reserve(database: Database, workspace_id: UUID, campaign_id: UUID, amo
 
 
 async def release(database: Database, workspace_id: UUID, campaign_id: UUID) -> Credit:
-    """Give back all that a campaign which will not run has reserved. Harmless to repeat.
+    """Give back all that a campaign which will not run has reserved, and let it reserve nothing more.
 
-    Raises WorkspaceNotFoundError.
+    Harmless to repeat. Raises WorkspaceNotFoundError.
     """
     async with database.transaction() as connection:
         now = await _lock(connection, workspace_id)
+        await connection.execute(_KEEP_OUT, campaign_id, workspace_id)
         rest = await connection.fetchval(
             "SELECT amount - charged - released FROM reservation WHERE campaign_id = $1 AND workspace_id = $2",
             campaign_id,

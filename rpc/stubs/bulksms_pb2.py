@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17rpc/stubs/bulksms.proto\x12\x07\x62ulksms\"(\n\x12GetProgressRequest\x12\x12\n\nbulksms_id\x18\x01 \x01(\t\":\n\x13ListProgressRequest\x12\x14\n\x0cworkspace_id\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\"9\n\x11ListProgressReply\x12$\n\tcampaigns\x18\x01 \x03(\x0b\x32\x11.bulksms.Progress\"\x9d\x02\n\x08Progress\x12\x12\n\nbulksms_id\x18\x01 \x01(\t\x12\x14\n\x0cworkspace_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0e\n\x06status\x18\x04 \x01(\t\x12\x10\n\x08\x63ontacts\x18\x05 \x01(\x05\x12\x0e\n\x06queued\x18\x06 \x01(\x05\x12\x0c\n\x04sent\x18\x07 \x01(\x05\x12\x0e\n\x06\x66\x61iled\x18\x08 \x01(\x05\x12\x11\n\tdelivered\x18\t \x01(\x05\x12\x13\n\x0bundelivered\x18\n \x01(\x05\x12\x12\n\ntotal_cost\x18\x0b \x01(\t\x12\x0f\n\x07\x63harged\x18\x0c \x01(\t\x12\x12\n\ncreated_at\x18\r \x01(\t\x12\x12\n\nstarted_at\x18\x0e \x01(\t\x12\x14\n\x0c\x63ompleted_at\x18\x0f \x01(\t2\x92\x01\n\x07\x42ulkSms\x12=\n\x0bGetProgress\x12\x1b.bulksms.GetProgressRequest\x1a\x11.bulksms.Progress\x12H\n\x0cListProgress\x12\x1c.bulksms.ListProgressRequest\x1a\x1a.bulksms.ListProgressReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17rpc/stubs/bulksms.proto\x12\x07\x62ulksms\"(\n\x12GetProgressRequest\x12\x12\n\nbulksms_id\x18\x01 \x01(\t\":\n\x13ListProgressRequest\x12\x14\n\x0cworkspace_id\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\"9\n\x11ListProgressReply\x12$\n\tcampaigns\x18\x01 \x03(\x0b\x32\x11.bulksms.Progress\"\xda\x02\n\x08Progress\x12\x12\n\nbulksms_id\x18\x01 \x01(\t\x12\x14\n\x0cworkspace_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0e\n\x06status\x18\x04 \x01(\t\x12\x10\n\x08\x63ontacts\x18\x05 \x01(\x05\x12\x0e\n\x06queued\x18\x06 \x01(\x05\x12\x0c\n\x04sent\x18\x07 \x01(\x05\x12\x0e\n\x06\x66\x61iled\x18\x08 \x01(\x05\x12\x11\n\tdelivered\x18\t \x01(\x05\x12\x13\n\x0bundelivered\x18\n \x01(\x05\x12\x12\n\ntotal_cost\x18\x0b \x01(\t\x12\x0f\n\x07\x63harged\x18\x0c \x01(\t\x12\x12\n\ncreated_at\x18\r \x01(\t\x12\x12\n\nstarted_at\x18\x0e \x01(\t\x12\x14\n\x0c\x63ompleted_at\x18\x0f \x01(\t\x12\x15\n\rscheduled_for\x18\x10 \x01(\t\x12\x14\n\x0cpause_reason\x18\x11 \x01(\t\x12\x0e\n\x06unsent\x18\x12 \x01(\x05\x32\x92\x01\n\x07\x42ulkSms\x12=\n\x0bGetProgress\x12\x1b.bulksms.GetProgressRequest\x1a\x11.bulksms.Progress\x12H\n\x0cListProgress\x12\x1c.bulksms.ListProgressRequest\x1a\x1a.bulksms.ListProgressReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,7 +38,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTPROGRESSREPLY']._serialized_start=138
   _globals['_LISTPROGRESSREPLY']._serialized_end=195
   _globals['_PROGRESS']._serialized_start=198
-  _globals['_PROGRESS']._serialized_end=483
-  _globals['_BULKSMS']._serialized_start=486
-  _globals['_BULKSMS']._serialized_end=632
+  _globals['_PROGRESS']._serialized_end=544
+  _globals['_BULKSMS']._serialized_start=547
+  _globals['_BULKSMS']._serialized_end=693
 # @@protoc_insertion_point(module_scope)

@@ -27,7 +27,7 @@ class ListProgressReply(_message.Message):
     def __init__(self, campaigns: _Optional[_Iterable[_Union[Progress, _Mapping]]] = ...) -> None: ...
 
 class Progress(_message.Message):
-    __slots__ = ("bulksms_id", "workspace_id", "name", "status", "contacts", "queued", "sent", "failed", "delivered", "undelivered", "total_cost", "charged", "created_at", "started_at", "completed_at")
+    __slots__ = ("bulksms_id", "workspace_id", "name", "status", "contacts", "queued", "sent", "failed", "delivered", "undelivered", "total_cost", "charged", "created_at", "started_at", "completed_at", "scheduled_for", "pause_reason", "unsent")
     BULKSMS_ID_FIELD_NUMBER: _ClassVar[int]
     WORKSPACE_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -43,6 +43,9 @@ class Progress(_message.Message):
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
     COMPLETED_AT_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULED_FOR_FIELD_NUMBER: _ClassVar[int]
+    PAUSE_REASON_FIELD_NUMBER: _ClassVar[int]
+    UNSENT_FIELD_NUMBER: _ClassVar[int]
     bulksms_id: str
     workspace_id: str
     name: str
@@ -58,4 +61,7 @@ class Progress(_message.Message):
     created_at: str
     started_at: str
     completed_at: str
-    def __init__(self, bulksms_id: _Optional[str] = ..., workspace_id: _Optional[str] = ..., name: _Optional[str] = ..., status: _Optional[str] = ..., contacts: _Optional[int] = ..., queued: _Optional[int] = ..., sent: _Optional[int] = ..., failed: _Optional[int] = ..., delivered: _Optional[int] = ..., undelivered: _Optional[int] = ..., total_cost: _Optional[str] = ..., charged: _Optional[str] = ..., created_at: _Optional[str] = ..., started_at: _Optional[str] = ..., completed_at: _Optional[str] = ...) -> None: ...
+    scheduled_for: str
+    pause_reason: str
+    unsent: int
+    def __init__(self, bulksms_id: _Optional[str] = ..., workspace_id: _Optional[str] = ..., name: _Optional[str] = ..., status: _Optional[str] = ..., contacts: _Optional[int] = ..., queued: _Optional[int] = ..., sent: _Optional[int] = ..., failed: _Optional[int] = ..., delivered: _Optional[int] = ..., undelivered: _Optional[int] = ..., total_cost: _Optional[str] = ..., charged: _Optional[str] = ..., created_at: _Optional[str] = ..., started_at: _Optional[str] = ..., completed_at: _Optional[str] = ..., scheduled_for: _Optional[str] = ..., pause_reason: _Optional[str] = ..., unsent: _Optional[int] = ...) -> None: ...

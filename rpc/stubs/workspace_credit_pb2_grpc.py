@@ -71,7 +71,7 @@ class WorkspaceCreditServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseCredit(self, request, context):
-        """Gives back what a campaign that will not run has reserved. Harmless to repeat.
+        """Gives back what a campaign that will not run has reserved, and lets it reserve nothing more. Harmless to repeat.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

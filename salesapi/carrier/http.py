@@ -37,7 +37,10 @@ class Accepted(msgspec.Struct):
 
 
 class HttpCarrier:
-    """Submits batches over kept connections; `timeout` in seconds for a whole call."""
+    """Submits batches over kept connections; `timeout` in seconds for a whole call.
+
+    `idempotent`: the carrier takes the header Idempotency-Key; one that does not is sent none.
+    """
 
     def __init__(self, url: str, callback_url: str, timeout: float, *, idempotent: bool = True) -> None:
         self.idempotent = idempotent
@@ -49,7 +52,9 @@ class HttpCarrier:
     async def submit(self, key: str, messages: Sequence[Message]) -> Submission:
         """Hand over a batch under its idempotency key."""
         body = msgspec.json.encode(Batch(self._callback_url, list(messages)))
-        headers = {"Idempotency-Key": key, "Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json"}
+        if self.idempotent:
+            headers["Idempotency-Key"] = key
         session = self._session = self._session or aiohttp.ClientSession(timeout=self._timeout)
         try:
             async with session.post(self._url, data=body, headers=headers) as answer:

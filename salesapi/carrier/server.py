@@ -1,7 +1,8 @@
 """The simulated carrier over HTTP, for the demo and for whoever load-tests SMS code of their own.
 
-`POST /messages` with the header `Idempotency-Key` and `{callback_url, messages: [{message_id, to, text}]}` takes a
-batch: 202 `{accepted, rejected: [{message_id, reason}]}`. Reports come to `callback_url` as
+`POST /messages` with `{callback_url, messages: [{message_id, to, text}]}` takes a batch: 202 `{accepted, rejected:
+[{message_id, reason}]}`. With the header `Idempotency-Key`, the same batch sent again is answered the same and reaches
+the phones once; without it each call is a batch of its own. Reports come to `callback_url` as
 `{message_id, status, timestamp, error_code?}`, or in arrays. `GET /stats` and `GET /stats/phones/{number}` count.
 
 `POST /behaviour` changes it while it runs, each member on its own: `failed undelivered duplicates swapped latency`
@@ -12,6 +13,7 @@ before the batch is taken), `lose_answer` (it is taken, then the connection is l
 
 import asyncio
 from typing import Annotated, Any, Literal
+from uuid import uuid4
 
 import msgspec
 from starlette.applications import Starlette
@@ -73,9 +75,7 @@ class Endpoints:
         ]
 
     async def messages(self, request: Request) -> Response:
-        key = request.headers.get("idempotency-key")
-        if not key:
-            raise Problem(400, "Key missing", "send the header Idempotency-Key, of the batch's own")
+        key = request.headers.get("idempotency-key") or f"none-{uuid4()}"
         batch = await web.body(request, Batch, _MOST_BYTES)
         if not 1 <= len(batch.messages) <= _MOST_MESSAGES:
             raise Problem(400, "Batch not usable", f"messages: must have 1 to {_MOST_MESSAGES}")

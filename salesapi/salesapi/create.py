@@ -1,9 +1,13 @@
 """`POST /create`: an upload of contacts and a text becomes a campaign, or is refused with nothing kept of it."""
 
+import asyncio
+from datetime import datetime
 from decimal import Decimal
+from hashlib import blake2b
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -12,15 +16,18 @@ from starlette.responses import Response
 from bulksms import upload
 from bulksms.contacts import ContactReader, Rejected
 from bulksms.csv_text import CsvError
+from bulksms.idempotency import Key, KeyTakenError
 from bulksms.message import MessageError, count_segments
 from bulksms.phone import PhoneNormaliser
-from bulksms.upload import NoContactsError
+from bulksms.upload import Created, NoContactsError
 from common.database import Database
 from common.problems import Problem, unavailable
-from common.web import json
 from rpc.client import NotFoundError, RpcClient, RpcUnavailableError
+from salesapi.salesapi import idempotent
+from salesapi.salesapi.controls import Moment, check_moment
 
 _FIELDS = ("name", "message", "workspace_id", "file")
+_TEXTS = ("name", "message", "workspace_id", "scheduled_for")
 _NAME_LENGTH = 200
 
 
@@ -34,10 +41,10 @@ class Create:
         self._price = price
         self._max_bytes = max_bytes
 
-    async def __call__(self, request: Request) -> Response:
+    async def endpoint(self, request: Request) -> Response:
         form = await self._form(request)
         try:
-            return await self._create(form)
+            return await self._create(form, idempotent.key_of(request))
         finally:
             await form.close()
 
@@ -59,7 +66,7 @@ class Create:
         except MultiPartException as error:
             raise Problem(400, "Multipart not understood", error.message) from None
 
-    async def _create(self, form: FormData) -> Response:
+    async def _create(self, form: FormData, key: str | None) -> Response:
         name, message = _text(form, "name").strip(), _text(form, "message")
         file = form.get("file")
         if not isinstance(file, UploadFile):
@@ -70,10 +77,23 @@ class Create:
             raise Problem(422, "Name not usable", f"name: must have 1 to {_NAME_LENGTH} characters")
         workspace_id = _uuid(form)
         await self._check_workspace(workspace_id)
+        scheduled_for = _moment(form)
+        once = None
+        if key is not None:
+            once = Key(workspace_id, "create", key, await asyncio.to_thread(_digest, form, file))
+            if known := await idempotent.replay(self._salesdb, once, 201):
+                return known
         try:
             reader = ContactReader(file.file, message, self._normaliser)
             made = await upload.create(
-                self._salesdb, name=name, workspace_id=workspace_id, reader=reader, price=self._price
+                self._salesdb,
+                name=name,
+                workspace_id=workspace_id,
+                reader=reader,
+                price=self._price,
+                scheduled_for=scheduled_for,
+                key=once,
+                answer=lambda created: _answer(created, name, message, scheduled_for, reader),
             )
         except CsvError as error:
             raise Problem(422, "CSV not usable", f"file: {error}") from None
@@ -81,24 +101,10 @@ class Create:
             raise Problem(422, "Message not usable", f"message: {error}") from None
         except NoContactsError as error:
             raise Problem(422, "No contacts", f"file: {error}", rejected_rows=_rejected(error.first)) from None
-        return json(
-            {
-                "bulksms_id": made.bulksms_id,
-                "name": name,
-                "status": "created",
-                "rows": reader.rows,
-                "accepted": reader.accepted,
-                "rejected": reader.rejected,
-                "duplicate": reader.duplicates,
-                "rejected_rows": _rejected(made.first_rejected),
-                "encoding": count_segments(message).encoding,
-                "segments": reader.max_segments,
-                "total_segments": reader.segments,
-                "total_cost": made.total_cost,
-            },
-            201,
-            {"Location": f"/bulksms/{made.bulksms_id}"},
-        )
+        except KeyTakenError:
+            assert once is not None
+            return await idempotent.replayed(self._salesdb, once, 201)
+        return idempotent.answer(made, 201)
 
     async def _check_workspace(self, workspace_id: UUID) -> None:
         try:
@@ -107,6 +113,54 @@ class Create:
             raise Problem(404, "No such workspace", f"workspace_id: {error}") from None
         except RpcUnavailableError as error:
             raise unavailable(str(error)) from None
+
+
+def _answer(made: Created, name: str, message: str, scheduled_for: datetime | None, reader: ContactReader) -> bytes:
+    return msgspec.json.encode(
+        {
+            "bulksms_id": made.bulksms_id,
+            "name": name,
+            "status": "created" if scheduled_for is None else "scheduled",
+            "scheduled_for": scheduled_for,
+            "rows": reader.rows,
+            "accepted": reader.accepted,
+            "rejected": reader.rejected,
+            "duplicate": reader.duplicates,
+            "rejected_rows": _rejected(made.first_rejected),
+            "encoding": count_segments(message).encoding,
+            "segments": reader.max_segments,
+            "total_segments": reader.segments,
+            "total_cost": made.total_cost,
+        }
+    )
+
+
+def _digest(form: FormData, file: UploadFile) -> bytes:
+    """What stands for all that an upload says; leaves the file at its start."""
+    digest = blake2b(digest_size=32)
+    for field in _TEXTS:
+        value = str(form.get(field, "")).encode()
+        digest.update(b"%d:%s" % (len(value), value))
+    file.file.seek(0)
+    while piece := file.file.read(1 << 20):
+        digest.update(piece)
+    file.file.seek(0)
+    return digest.digest()
+
+
+def _moment(form: FormData) -> datetime | None:
+    """When the campaign is to run, if the form says so."""
+    value = form.get("scheduled_for")
+    if not value:
+        return None
+    try:
+        return check_moment(msgspec.convert(value, Moment, strict=False))
+    except msgspec.ValidationError:
+        raise Problem(
+            422,
+            "Time not usable",
+            f"scheduled_for: {value!r} is no time in ISO 8601 with its zone, such as 2030-01-31T09:00:00+02:00",
+        ) from None
 
 
 def _text(form: FormData, field: str) -> str:

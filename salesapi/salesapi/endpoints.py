@@ -1,10 +1,10 @@
-"""salesapi over HTTP: run a campaign, and read campaigns, their contacts, rejected rows and results."""
+"""salesapi over HTTP: read campaigns, their contacts, rejected rows and results."""
 
 import base64
 import csv
 import io
 from collections.abc import AsyncIterator, Iterable
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 import msgspec
@@ -13,14 +13,12 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from bulksms import campaigns
-from bulksms.campaigns import Campaign, CampaignNotFoundError, Contact, NotRunnableError
+from bulksms.campaigns import Campaign, CampaignNotFoundError, Contact
 from bulksms.status import SmsStatus
 from common.database import Database
 from common.problems import Problem
-from common.web import body, json
-from rpc.client import InsufficientCreditError, NotFoundError, RpcUnavailableError
-from salesapi.salesapi.create import Create
-from salesapi.salesapi.running import Runner
+from common.web import json
+from salesapi.salesapi.present import present
 
 T = TypeVar("T")
 
@@ -28,63 +26,21 @@ _PAGE = 100
 _LARGEST_PAGE = 1_000
 
 
-class Run(msgspec.Struct):
-    """The body of `POST /run`."""
-
-    bulksms_id: UUID
-
-
 class Endpoints:
     """The handlers, with what they need."""
 
-    def __init__(self, salesdb: Database, runner: Runner, create: Create) -> None:
+    def __init__(self, salesdb: Database) -> None:
         self._salesdb = salesdb
-        self._runner = runner
-        self._create = create
 
     @property
     def routes(self) -> list[Route]:
-        async def create(request: Request) -> Response:
-            return await self._create(request)
-
         return [
-            Route("/create", create, methods=["POST"]),
-            Route("/run", self.run, methods=["POST"]),
             Route("/bulksms", self.list),
             Route("/bulksms/{bulksms_id}", self.get),
             Route("/bulksms/{bulksms_id}/contacts", self.contacts),
             Route("/bulksms/{bulksms_id}/rejected", self.rejected),
             Route("/bulksms/{bulksms_id}/results.csv", self.results),
         ]
-
-    async def run(self, request: Request) -> Response:
-        """`POST /run`: start a campaign."""
-        asked = await body(request, Run)
-        try:
-            return json(present(await self._runner.run(asked.bulksms_id)), 202)
-        except CampaignNotFoundError as error:
-            raise Problem(404, "No such campaign", str(error)) from None
-        except NotRunnableError as error:
-            raise Problem(
-                409, "Not in a state that can run", f"{error}; only a created one can be run", status_now=error.status
-            ) from None
-        except InsufficientCreditError as error:
-            raise Problem(
-                402,
-                "Too little credit",
-                f"{error}; top up the workspace",
-                needed=error.needed,
-                available=error.available,
-            ) from None
-        except NotFoundError as error:
-            raise Problem(404, "No such workspace", str(error)) from None
-        except RpcUnavailableError as error:
-            raise Problem(
-                503,
-                "Not available now",
-                f"{error}; the run is noted and starts when rpc answers, asking again is harmless",
-                headers={"Retry-After": "1"},
-            ) from None
 
     async def list(self, request: Request) -> Response:
         """`GET /bulksms?workspace_id=&cursor=&limit=`: campaigns, newest first."""
@@ -143,36 +99,10 @@ class Endpoints:
         )
 
     async def _campaign(self, request: Request) -> Campaign:
-        value = request.path_params["bulksms_id"]
         try:
-            return await campaigns.get(self._salesdb, UUID(value))
-        except ValueError:
-            raise Problem(404, "No such campaign", f"{value!r} is no campaign id: it must be a UUID") from None
+            return await campaigns.find(self._salesdb, request.path_params["bulksms_id"])
         except CampaignNotFoundError as error:
             raise Problem(404, "No such campaign", str(error)) from None
-
-
-def present(campaign: Campaign) -> dict[str, Any]:
-    """A campaign as the API shows it; costs in credits as decimal strings, times in UTC."""
-    return {
-        "bulksms_id": campaign.id,
-        "name": campaign.name,
-        "workspace_id": campaign.workspace_id,
-        "status": campaign.status,
-        "message": campaign.message,
-        "encoding": campaign.encoding,
-        "segments": campaign.segments,
-        "rows": campaign.row_count,
-        "accepted": campaign.contact_count,
-        "rejected": campaign.rejected_count,
-        "duplicate": campaign.duplicate_count,
-        "contacts": campaign.statuses,
-        "total_cost": campaign.total_cost,
-        "charged": campaign.charged,
-        "created_at": campaign.created_at,
-        "started_at": campaign.started_at,
-        "completed_at": campaign.completed_at,
-    }
 
 
 async def _csv(chunks: AsyncIterator[Iterable[Contact]]) -> AsyncIterator[str]:

@@ -14,6 +14,7 @@ from rpc.client import RpcClient
 from salesapi.salesapi.callback import Callback
 from salesapi.salesapi.callback_lane import protocol_factory
 from salesapi.salesapi.charges import gathering
+from salesapi.salesapi.controls import Controls
 from salesapi.salesapi.create import Create
 from salesapi.salesapi.endpoints import Endpoints
 from salesapi.salesapi.running import Runner
@@ -33,7 +34,7 @@ async def _serve(settings: Settings) -> None:
     writer = ReportWriter(
         salesdb, buffer=settings.callback_buffer, flush=settings.callback_flush, on_entries=charges.add
     )
-    runner = Runner(salesdb, rpc, jobs, batch=settings.send_batch, lanes=settings.send_lanes)
+    runner = Runner(salesdb, rpc, jobs, batch=settings.send_batch, lanes=settings.send_lanes, on_entries=charges.add)
     create = Create(
         salesdb,
         rpc,
@@ -48,7 +49,9 @@ async def _serve(settings: Settings) -> None:
     }
     app = Starlette(
         routes=[
-            *Endpoints(salesdb, runner, create).routes,
+            Route("/create", create.endpoint, methods=["POST"]),
+            *Controls(salesdb, runner).routes,
+            *Endpoints(salesdb).routes,
             Route("/callback", Callback(writer).endpoint, methods=["POST"]),
             *web.health_routes(parts),
         ]

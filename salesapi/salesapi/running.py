@@ -1,45 +1,89 @@
-"""How a campaign starts: credit reserved in ds, then the start committed in salesdb, then jobs to send it."""
+"""How a campaign starts and stops: what is done in salesdb, and what that means for its credit in ds."""
 
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import structlog
 
-from bulksms import campaigns
-from bulksms.campaigns import Campaign, NotRunnableError
+from bulksms import campaigns, controls
+from bulksms.campaigns import Campaign
+from bulksms.controls import WrongStateError
+from bulksms.outbox import Entry
 from common.database import Database
 from common.jobs import SALES_QUEUE, JobQueue, JobsUnavailableError
-from rpc.client import InsufficientCreditError, NotFoundError, RpcClient
+from rpc.client import InsufficientCreditError, NotFoundError, ReservationConflictError, RpcClient, RpcUnavailableError
+from salesapi.salesapi.present import encode
 
 log = structlog.get_logger()
 
 
 class Runner:
-    """Starts campaigns; used by `/run`, and by the worker that finishes a start which was cut short."""
+    """Starts and stops campaigns; used by the endpoints, and by the worker that finishes what was cut short."""
 
-    def __init__(self, salesdb: Database, rpc: RpcClient, jobs: JobQueue, *, batch: int, lanes: int) -> None:
+    def __init__(
+        self,
+        salesdb: Database,
+        rpc: RpcClient,
+        jobs: JobQueue,
+        *,
+        batch: int,
+        lanes: int,
+        on_entries: Callable[[Sequence[Entry]], None],
+    ) -> None:
         self._salesdb = salesdb
         self._rpc = rpc
         self._jobs = jobs
         self._batch = batch
         self._lanes = lanes
+        self._on_entries = on_entries
 
-    async def run(self, bulksms_id: UUID) -> Campaign:
-        """Start the campaign; exactly one of any number of calls does.
+    async def run(self, bulksms_id: UUID, key: str | None = None) -> Campaign:
+        """Start the campaign: credit reserved in ds, then the start committed in salesdb, then jobs to send it.
 
-        Raises CampaignNotFoundError, NotRunnableError (also to the calls that came second), InsufficientCreditError
-        and NotFoundError with nothing changed, and RpcUnavailableError: then the start is finished when rpc is back.
+        Exactly one of any number of calls does. `key` is the client's idempotency key for it.
+        Raises CampaignNotFoundError, WrongStateError (also to the calls that came second), InsufficientCreditError and
+        NotFoundError with nothing changed, and RpcUnavailableError: then the start is finished when rpc is back.
         """
-        campaign = await campaigns.request_run(self._salesdb, bulksms_id)
+        campaign, requested = await controls.request_run(self._salesdb, bulksms_id, key)
         try:
             await self._rpc.reserve_credit(campaign.workspace_id, bulksms_id, campaign.total_cost)
         except (InsufficientCreditError, NotFoundError):
-            await campaigns.withdraw_run(self._salesdb, bulksms_id)
+            await controls.withdraw_run(self._salesdb, bulksms_id, requested)
             raise
-        if not await campaigns.start(self._salesdb, bulksms_id, self._batch):
-            raise NotRunnableError((await campaigns.get(self._salesdb, bulksms_id)).status)
-        log.info("campaign started", bulksms_id=str(bulksms_id), contacts=campaign.contact_count)
+        except ReservationConflictError:  # it was cancelled meanwhile, and what it held was given back
+            raise WrongStateError((await campaigns.get(self._salesdb, bulksms_id)).status) from None
+        started = await controls.start(self._salesdb, bulksms_id, self._batch, key, encode)
+        if started is None:
+            raise WrongStateError((await campaigns.get(self._salesdb, bulksms_id)).status)
+        log.info("campaign started", bulksms_id=str(bulksms_id), contacts=started.contact_count)
         await self.send(bulksms_id)
-        return await campaigns.get(self._salesdb, bulksms_id)
+        return started
+
+    async def resume(self, bulksms_id: UUID) -> Campaign:
+        """Go on with a paused campaign. Raises CampaignNotFoundError, WrongStateError."""
+        campaign = await controls.resume(self._salesdb, bulksms_id)
+        await self.send(bulksms_id)
+        return campaign
+
+    async def cancel(self, bulksms_id: UUID) -> Campaign:
+        """End the campaign and give back what it will not need. Raises CampaignNotFoundError, WrongStateError."""
+        campaign, entries = await controls.cancel(self._salesdb, bulksms_id)
+        self._on_entries(entries)
+        if campaign.completed_at is None and campaign.started_at is None:
+            try:
+                await self.release(bulksms_id, campaign.workspace_id)
+            except RpcUnavailableError as error:
+                log.warning("the release waits for the schedule", bulksms_id=str(bulksms_id), reason=str(error))
+            campaign = await campaigns.get(self._salesdb, bulksms_id)
+        return campaign
+
+    async def release(self, bulksms_id: UUID, workspace_id: UUID) -> None:
+        """Give back what a campaign holds that was cancelled while it started. Raises RpcUnavailableError."""
+        try:
+            await self._rpc.release_credit(workspace_id, bulksms_id)
+        except NotFoundError as error:  # a workspace that is not there holds nothing
+            log.warning("nothing to release", bulksms_id=str(bulksms_id), reason=str(error))
+        await controls.released(self._salesdb, bulksms_id)
 
     async def send(self, bulksms_id: UUID) -> None:
         """Ask the sales workers to send what the campaign has to send; if Redis is away, their schedule will."""

@@ -2,13 +2,14 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 import structlog
 
-from bulksms import batches, campaigns, message_id, reports
+from bulksms import batches, campaigns, controls, message_id, reports
 from bulksms.batches import Batch
 from bulksms.message import Template
 from bulksms.outbox import Entry
@@ -33,17 +34,38 @@ _LONGEST_PAUSE = 30.0  # seconds between two tries of a batch
 _LAST_CALL = 5.0  # seconds for a submission under way when the worker is told to stop
 
 
+class Pausing(NamedTuple):
+    """When a campaign pauses by itself: the carrier refused this share of its sends, `least` messages or more."""
+
+    share: float
+    least: int
+
+
 class Sender:
-    """Takes batches of campaigns and submits them; at most `lanes` of one campaign at once in this process."""
+    """Takes batches of campaigns and submits them; at most `lanes` of one campaign at once in this process.
+
+    `lease`: seconds for which a batch is this worker's; `patience`: seconds of it after which it is too late to call
+    the carrier, whose answer another worker might no longer wait for.
+    """
 
     def __init__(
-        self, salesdb: Database, carrier: Carrier, charges: Gathering[Entry], *, lanes: int, lease: float
+        self,
+        salesdb: Database,
+        carrier: Carrier,
+        charges: Gathering[Entry],
+        *,
+        lanes: int,
+        lease: float,
+        patience: float,
+        pausing: Pausing,
     ) -> None:
         self._salesdb = salesdb
         self._carrier = carrier
         self._charges = charges
         self._lanes = lanes
         self._lease = lease
+        self._patience = patience
+        self._pausing = pausing
         self._active: dict[UUID, int] = {}
 
     async def send(self, bulksms_id: UUID) -> int:
@@ -61,12 +83,15 @@ class Sender:
     async def _lane(self, bulksms_id: UUID) -> int:
         template: Template | None = None
         taken = 0
-        while batch := await batches.claim(self._salesdb, bulksms_id, self._lease, idempotent=self._carrier.idempotent):
+        while True:
+            too_late = time.monotonic() + self._patience
+            batch = await batches.claim(self._salesdb, bulksms_id, self._lease, idempotent=self._carrier.idempotent)
+            if batch is None:
+                return taken
             template = template or Template.parse((await campaigns.get(self._salesdb, bulksms_id)).message)
-            if not await _to_the_end(self._submit(batch, await self._messages(batch, template))):
-                break  # the carrier wants a pause: the schedule takes up the rest
+            if not await _to_the_end(self._submit(batch, await self._messages(batch, template), too_late)):
+                return taken  # the carrier wants a pause: the schedule takes up the rest
             taken += 1
-        return taken
 
     async def _messages(self, batch: Batch, template: Template) -> list[Message]:
         return [
@@ -78,8 +103,15 @@ class Sender:
             for contact in await batches.contacts(self._salesdb, batch)
         ]
 
-    async def _submit(self, batch: Batch, messages: list[Message]) -> bool:
-        """Call the carrier once and commit what is known afterwards; False if it should be left alone for a while."""
+    async def _submit(self, batch: Batch, messages: list[Message], too_late: float) -> bool:
+        """Call the carrier once and commit what is known afterwards; False if it should be left alone for a while.
+
+        A worker that was held up (frozen, starved) may have lost its turn, and must not act on what it believes.
+        """
+        if time.monotonic() > too_late:
+            log.warning("batch given back, its turn was nearly over", batch=batch.key)
+            await batches.postpone(self._salesdb, batch, 0.0, "the worker was held up", uncertain=False)
+            return True
         try:
             submission = await self._carrier.submit(batch.key, messages)
         except (CarrierBusyError, CarrierUnavailableError) as error:
@@ -87,27 +119,38 @@ class Sender:
             return False
         except CarrierUnknownError as error:
             if self._carrier.idempotent:
-                await self._postpone(batch, error)
+                await self._postpone(batch, error, uncertain=True)
             else:
                 log.warning("nobody knows if a batch was sent", batch=batch.key, reason=str(error))
                 await batches.unknown(self._salesdb, batch, str(error))
             return False
         except CarrierRefusedError as error:
             log.error("the carrier refused a batch", batch=batch.key, reason=str(error))
-            await self._fail(batch, [(message.message_id, "refused") for message in messages])
+            await self._fail([(message.message_id, "refused") for message in messages])
             await batches.refused(self._salesdb, batch, str(error))
+            await self._pause_if_refused(batch, str(error))
             return True
-        if submission.rejected:
-            await self._fail(batch, submission.rejected)
-        await batches.submitted(self._salesdb, batch)
+        rejected = submission.rejected
+        if rejected:
+            await self._fail(rejected)
+        await batches.submitted(self._salesdb, batch, len(rejected), rejected[-1][1] if rejected else None)
+        if rejected:
+            await self._pause_if_refused(batch, rejected[-1][1])
         return True
 
-    async def _postpone(self, batch: Batch, error: Exception, at_least: float = 0.0) -> None:
-        delay = min(0.2 * 2**batch.attempt, _LONGEST_PAUSE) * random.uniform(0.5, 1.0)
+    async def _postpone(
+        self, batch: Batch, error: Exception, at_least: float = 0.0, *, uncertain: bool = False
+    ) -> None:
+        delay = min(0.2 * 2 ** min(batch.attempt, 10), _LONGEST_PAUSE) * random.uniform(0.5, 1.0)
         log.warning("batch postponed", batch=batch.key, attempt=batch.attempt, reason=str(error))
-        await batches.postpone(self._salesdb, batch, max(delay, at_least), str(error))
+        await batches.postpone(self._salesdb, batch, max(delay, at_least), str(error), uncertain=uncertain)
 
-    async def _fail(self, batch: Batch, rejected: list[tuple[str, str]]) -> None:
+    async def _pause_if_refused(self, batch: Batch, last: str) -> None:
+        reason = await controls.pause_if_refused(self._salesdb, batch.bulksms_id, *self._pausing, last)
+        if reason:
+            log.error("campaign paused", bulksms_id=str(batch.bulksms_id), reason=reason)
+
+    async def _fail(self, rejected: list[tuple[str, str]]) -> None:
         """The carrier will not send these messages: they have not left."""
         rows = [(message_id.decode(rejected_id), reason) for rejected_id, reason in rejected]
         await self._apply([Step(*row, SmsStatus.FAILED, reason[:100]) for row, reason in rows if row])

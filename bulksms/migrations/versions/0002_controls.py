@@ -25,9 +25,7 @@ def upgrade() -> None:
         "CREATE INDEX bulksms_unfinished_idx ON bulksms (id) "
         "WHERE status IN ('created', 'scheduled', 'inprogress', 'paused')"
     )
-    op.execute(
-        "CREATE INDEX bulksms_cancelled_idx ON bulksms (id) WHERE status = 'cancelled' AND completed_at IS NULL"
-    )
+    op.execute("CREATE INDEX bulksms_cancelled_idx ON bulksms (id) WHERE status = 'cancelled' AND completed_at IS NULL")
     op.execute("""
         ALTER TABLE bulksms_batch
             ADD COLUMN uncertain boolean NOT NULL DEFAULT false,

@@ -7,6 +7,7 @@ Redis has lost is only late.
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -14,18 +15,18 @@ import structlog
 from arq import cron, func
 from arq.cron import CronJob
 
-from bulksms import batches, campaigns, outbox
-from bulksms.campaigns import NotRunnableError
+from bulksms import batches, controls, idempotency, outbox
+from bulksms.controls import WrongStateError
 from common import logs
 from common.database import Database
 from common.jobs import SALES_QUEUE, JobQueue, deserializer, every, serializer, use_uvloop, worker_redis
 from common.settings import load
-from rpc.client import RpcClient, RpcError
+from rpc.client import InsufficientCreditError, NotFoundError, RpcClient, RpcError
 from salesapi.carrier.http import HttpCarrier
 from salesapi.salesapi import charges
 from salesapi.salesapi.charges import gathering
 from salesapi.salesapi.running import Runner
-from salesapi.salesapi.sending import Sender
+from salesapi.salesapi.sending import Pausing, Sender
 
 log = structlog.get_logger()
 
@@ -42,16 +43,32 @@ async def settle_outbox(ctx: dict[str, Any], references: list[str]) -> None:
 
 
 async def resume_campaigns(ctx: dict[str, Any]) -> None:
-    """Find campaigns with something to send, and runs that were cut short before their start; take them up."""
+    """Find campaigns whose time has come, or whose start, sending or end was cut short; take them up."""
+    salesdb, runner = ctx["salesdb"], ctx["runner"]
     if not ctx["carrier"].idempotent:
-        await batches.abandon(ctx["salesdb"])
-    for bulksms_id in await campaigns.half_started(ctx["salesdb"], after=10):
+        await batches.abandon(salesdb)
+    for bulksms_id in await controls.due(salesdb, after=10):
+        await _start(ctx, bulksms_id)
+    for bulksms_id in await batches.unfinished(salesdb):
+        await runner.send(bulksms_id)
+    ctx["charges"].add(await controls.drop_leftovers(salesdb))
+    for bulksms_id, workspace_id in await controls.unreleased(salesdb):
         try:
-            await ctx["runner"].run(bulksms_id)
-        except (NotRunnableError, RpcError) as error:
-            log.warning("the run cannot be finished", bulksms_id=str(bulksms_id), reason=str(error))
-    for bulksms_id in await batches.unfinished(ctx["salesdb"]):
-        await ctx["runner"].send(bulksms_id)
+            await runner.release(bulksms_id, workspace_id)
+        except RpcError as error:
+            log.warning("the release cannot be finished", bulksms_id=str(bulksms_id), reason=str(error))
+
+
+async def _start(ctx: dict[str, Any], bulksms_id: UUID) -> None:
+    """Start a campaign that nobody waits for; a scheduled one that cannot start says why."""
+    try:
+        await ctx["runner"].run(bulksms_id)
+    except (InsufficientCreditError, NotFoundError) as error:
+        log.warning("campaign paused, it cannot start", bulksms_id=str(bulksms_id), reason=str(error))
+        with suppress(WrongStateError):  # one that was not scheduled is as it was before it was asked for
+            await controls.pause(ctx["salesdb"], bulksms_id, f"it could not start: {error}")
+    except (WrongStateError, RpcError) as error:
+        log.warning("the run cannot be finished", bulksms_id=str(bulksms_id), reason=str(error))
 
 
 async def relay_outbox(ctx: dict[str, Any]) -> None:
@@ -66,19 +83,40 @@ async def expire_silent(ctx: dict[str, Any]) -> None:
     await ctx["sender"].expire(_settings.message_validity)
 
 
+async def forget_answers(ctx: dict[str, Any]) -> None:
+    """Drop the answers that were kept for idempotency keys a week ago."""
+    await idempotency.forget(ctx["salesdb"])
+
+
 async def startup(ctx: dict[str, Any]) -> None:
     """Make the connections; wait for the database."""
     logs.configure(_settings.log_level, "sales_worker")
     ctx["salesdb"] = Database("salesdb", _settings.salesdb_dsn)
     ctx["jobs"] = JobQueue.connect(_settings.redis_url)
     ctx["rpc"] = RpcClient(_settings.rpc_address, _settings.rpc_timeout)
-    ctx["carrier"] = HttpCarrier(_settings.carrier_url, _settings.callback_url, _settings.carrier_timeout)
+    ctx["carrier"] = HttpCarrier(
+        _settings.carrier_url,
+        _settings.callback_url,
+        _settings.carrier_timeout,
+        idempotent=_settings.carrier_idempotent,
+    )
     ctx["charges"] = gathering(ctx["jobs"])
     ctx["sender"] = Sender(
-        ctx["salesdb"], ctx["carrier"], ctx["charges"], lanes=_settings.send_lanes, lease=_settings.send_lease
+        ctx["salesdb"],
+        ctx["carrier"],
+        ctx["charges"],
+        lanes=_settings.send_lanes,
+        lease=_settings.send_lease,
+        patience=_settings.send_lease - _settings.carrier_timeout,
+        pausing=Pausing(_settings.pause_refused_share, _settings.pause_refused_least),
     )
     ctx["runner"] = Runner(
-        ctx["salesdb"], ctx["rpc"], ctx["jobs"], batch=_settings.send_batch, lanes=_settings.send_lanes
+        ctx["salesdb"],
+        ctx["rpc"],
+        ctx["jobs"],
+        batch=_settings.send_batch,
+        lanes=_settings.send_lanes,
+        on_entries=ctx["charges"].add,
     )
     await ctx["salesdb"].open()
     ctx["charging"] = asyncio.create_task(ctx["charges"].run())
@@ -110,6 +148,7 @@ class WorkerSettings:
         _often(resume_campaigns),
         _often(relay_outbox),
         _often(expire_silent),
+        cron(forget_answers, minute=0, keep_result=0),
     ]
     queue_name = SALES_QUEUE
     redis_pool = worker_redis(_settings.redis_url, SALES_QUEUE)

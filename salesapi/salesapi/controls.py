@@ -1,0 +1,155 @@
+"""salesapi over HTTP: run, schedule, pause, resume and cancel a campaign, and retry what it failed to reach."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from bulksms import campaigns, controls, retry
+from bulksms.campaigns import Campaign, CampaignNotFoundError
+from bulksms.controls import WrongStateError
+from bulksms.idempotency import KeyTakenError
+from bulksms.retry import NothingFailedError
+from common.database import Database
+from common.problems import Problem
+from common.web import body, json
+from rpc.client import InsufficientCreditError, NotFoundError, RpcUnavailableError
+from salesapi.salesapi import idempotent
+from salesapi.salesapi.present import encode, present
+from salesapi.salesapi.running import Runner
+
+_LATEST = timedelta(days=366)
+
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class Named(msgspec.Struct):
+    """The body of `POST /pause`, `/resume` and `/cancel`."""
+
+    bulksms_id: UUID
+
+
+class Run(msgspec.Struct):
+    """The body of `POST /run`; `scheduled_for` in ISO 8601 with its zone."""
+
+    bulksms_id: UUID
+    scheduled_for: Moment | None = None
+
+
+def check_moment(moment: datetime) -> datetime:
+    """A time at which a campaign can start. Raises Problem 422."""
+    now = datetime.now(UTC)
+    if not now < moment <= now + _LATEST:
+        raise Problem(
+            422,
+            "Time not usable",
+            f"scheduled_for: {moment.isoformat()} must be in the future and at most {_LATEST.days} days away; "
+            "leave it out to run now",
+        )
+    return moment
+
+
+class Controls:
+    """The handlers, with what they need."""
+
+    def __init__(self, salesdb: Database, runner: Runner) -> None:
+        self._salesdb = salesdb
+        self._runner = runner
+
+    @property
+    def routes(self) -> list[Route]:
+        return [
+            Route("/run", self.run, methods=["POST"]),
+            Route("/pause", self.pause, methods=["POST"]),
+            Route("/resume", self.resume, methods=["POST"]),
+            Route("/cancel", self.cancel, methods=["POST"]),
+            Route("/bulksms/{bulksms_id}/retry-failed", self.retry_failed, methods=["POST"]),
+        ]
+
+    async def run(self, request: Request) -> Response:
+        """`POST /run`: start a campaign, now or at a time."""
+        asked = await body(request, Run)
+        async with _answering("can be run"):
+            if asked.scheduled_for is not None:
+                moment = check_moment(asked.scheduled_for)
+                return json(present(await controls.schedule(self._salesdb, asked.bulksms_id, moment)), 202)
+            key = idempotent.key_of(request)
+            if key is None:
+                return json(present(await self._runner.run(asked.bulksms_id)), 202)
+            return await self._run_once(await campaigns.get(self._salesdb, asked.bulksms_id), key)
+
+    async def _run_once(self, campaign: Campaign, key: str) -> Response:
+        once = controls.run_key(campaign, key)
+        if known := await idempotent.replay(self._salesdb, once, 202):
+            return known
+        try:
+            return json(present(await self._runner.run(campaign.id, key)), 202)
+        except WrongStateError:
+            if known := await idempotent.replay(self._salesdb, once, 202):
+                return known
+            raise
+
+    async def pause(self, request: Request) -> Response:
+        """`POST /pause`: take nothing more of a campaign to the carrier."""
+        asked = await body(request, Named)
+        async with _answering("can be paused"):
+            return json(present(await controls.pause(self._salesdb, asked.bulksms_id)))
+
+    async def resume(self, request: Request) -> Response:
+        """`POST /resume`: go on with a paused campaign."""
+        asked = await body(request, Named)
+        async with _answering("can be resumed"):
+            return json(present(await self._runner.resume(asked.bulksms_id)))
+
+    async def cancel(self, request: Request) -> Response:
+        """`POST /cancel`: end a campaign; what has not gone to the carrier never will."""
+        asked = await body(request, Named)
+        async with _answering("can be cancelled"):
+            return json(present(await self._runner.cancel(asked.bulksms_id)))
+
+    async def retry_failed(self, request: Request) -> Response:
+        """`POST /bulksms/{id}/retry-failed`: a new campaign of the contacts that one has failed to reach."""
+        async with _answering("has ended, so that its failed contacts can be retried"):
+            first = await campaigns.find(self._salesdb, request.path_params["bulksms_id"])
+            key = idempotent.key_of(request)
+            if key and (known := await idempotent.replay(self._salesdb, retry.retry_key(first, key), 201)):
+                return known
+            try:
+                return idempotent.answer(await retry.retry_failed(self._salesdb, first.id, key, encode), 201)
+            except KeyTakenError:
+                assert key is not None
+                return await idempotent.replayed(self._salesdb, retry.retry_key(first, key), 201)
+            except NothingFailedError as error:
+                raise Problem(409, "Nothing to retry", str(error)) from None
+
+
+@asynccontextmanager
+async def _answering(what: str) -> AsyncIterator[None]:
+    """The domain's errors as problems; `what`: which campaign it would have worked on."""
+    try:
+        yield
+    except CampaignNotFoundError as error:
+        raise Problem(404, "No such campaign", str(error)) from None
+    except WrongStateError as error:
+        raise Problem(
+            409, "Not in a state for this", f"{error}: no campaign in this state {what}", status_now=error.status
+        ) from None
+    except InsufficientCreditError as error:
+        raise Problem(
+            402, "Too little credit", f"{error}; top up the workspace", needed=error.needed, available=error.available
+        ) from None
+    except NotFoundError as error:
+        raise Problem(404, "No such workspace", str(error)) from None
+    except RpcUnavailableError as error:
+        raise Problem(
+            503,
+            "Not available now",
+            f"{error}; the run is noted and starts when rpc answers, asking again is harmless",
+            headers={"Retry-After": "1"},
+        ) from None
