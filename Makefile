@@ -38,6 +38,9 @@ bench: $(VENV)/.dev ## measure the system, write benchmarks/results.json and the
 bench-quick: $(VENV)/.dev ## a first look in under a minute; writes nothing
 	$(BIN)/python -m benchmarks --quick
 
+faults: $(VENV)/.dev ## strike real campaigns in the middle and check that nothing is lost (SEED=1 for the same moments)
+	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED))
+
 lint: $(VENV)/.dev ## ruff, mypy --strict, the import contracts
 	$(BIN)/ruff check $(OURS)
 	$(BIN)/ruff format --check $(OURS)
@@ -58,4 +61,4 @@ clean: ## remove the venv, the embedded servers' data and caches
 	rm -rf $(VENV) .data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install demo up test bench bench-quick lint format protos dumps clean
+.PHONY: help install demo up test bench bench-quick faults lint format protos dumps clean

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from common.readme import replace_section
+from common.settings import ROOT
+
 FOLDER = Path(__file__).parent
-README = FOLDER.parent / "README.md"
-_BEGIN, _END = "<!-- benchmarks -->\n", "<!-- /benchmarks -->\n"
 
 
 def summary(name: str, values: Sequence[float], **others: Any) -> dict[str, Any]:
@@ -31,11 +32,7 @@ def write(results: dict[str, Any]) -> None:
     """Leave `results.json`, the plot, and the table in the README."""
     (FOLDER / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     plot(results, FOLDER / "results.png")
-    text = README.read_text()
-    before, _, rest = text.partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    if rest:
-        README.write_text(before + _BEGIN + table(results) + _END + after)
+    replace_section(ROOT / "README.md", "benchmarks", table(results))
 
 
 def table(results: dict[str, Any]) -> str:

@@ -100,6 +100,14 @@ _UNFINISHED = """
       AND b.state IN ('pending', 'submitting') AND b.due_at <= now()
 """
 
+# Of a campaign that has ended no batch waits for anything.
+_CLOSE_ENDED = """
+    UPDATE bulksms_batch AS b SET state = 'closed'
+    FROM bulksms
+    WHERE bulksms.id = b.bulksms_id AND bulksms.completed_at IS NOT NULL
+      AND b.state IN ('submitted', 'unknown') AND b.submitted_at <= now() - $1 * interval '1 second'
+"""
+
 _SILENT = """
     SELECT bulksms_id, batch_no, first_seq, last_seq, attempt FROM bulksms_batch
     WHERE state IN ('submitted', 'unknown') AND submitted_at <= now() - $1 * interval '1 second'
@@ -178,8 +186,12 @@ async def unfinished(database: Database) -> list[UUID]:
 
 
 async def silent(database: Database, validity: float, limit: int = 20) -> list[Batch]:
-    """Batches that left `validity` seconds ago: what they still wait for will not come."""
+    """Batches that left `validity` seconds ago: what they still wait for will not come.
+
+    Those of campaigns that have ended wait for nothing, and are closed.
+    """
     async with database.connection() as connection:
+        await connection.execute(_CLOSE_ENDED, validity)
         return [Batch(*row) for row in await connection.fetch(_SILENT, validity, limit)]
 
 

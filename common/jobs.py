@@ -83,12 +83,24 @@ async def _start_jobs(worker: Worker, job_ids: list[bytes]) -> None:
 
 
 def _handle_sig(worker: Worker, signum: signal.Signals) -> None:
-    """Worker.handle_sig, with an end to it: a worker that waits for Redis while it stops would wait for ever.
+    """Worker.handle_sig, heard for certain, and with an end to it: a worker that stops must not wait for Redis long.
 
-    Nothing is lost by it: what a worker had not finished is in the databases, and found again.
+    Nothing is lost by the alarm: what a worker had not finished is in the databases, and found again.
     """
     signal.alarm(_LONGEST_STOP)
     _arq_handle_sig(worker, signum)
+    _insist(worker)
+
+
+def _insist(worker: Worker) -> None:
+    """Cancel the worker's main task until it has ended.
+
+    asyncio.wait_for, in which redis-py sends its commands, loses a cancellation that comes in the moment in which it is
+    done (before Python 3.12, https://github.com/python/cpython/issues/86296): the worker would go on as if never told.
+    """
+    if worker.main_task is not None and not worker.main_task.done():
+        worker.main_task.cancel()
+        worker.loop.call_later(0.1, _insist, worker)
 
 
 _arq_handle_sig = Worker.handle_sig

@@ -109,6 +109,7 @@ class System:
             self.start_servers()
             self.migrate()
             if not self._servers_only:
+                self._take_ports()
                 self.start()
         except BaseException:
             self.stop()
@@ -179,8 +180,7 @@ class System:
             psql(self.settings.salesdb_dsn, ROOT / "salesdb_dump.sql")
 
     def start(self) -> None:
-        """Start our processes, on other ports where theirs are taken, and return when all are ready."""
-        self._take_ports()
+        """Start our processes, and return when all are ready."""
         self.log_dir.mkdir(parents=True, exist_ok=True)
         for part in self.parts:
             self._start(part)
@@ -188,6 +188,7 @@ class System:
             self._wait(part)
 
     def _take_ports(self) -> None:
+        """Move to other ports where ours are taken."""
         settings = self.settings
         self._move(webapi_port=free_port(settings.webapi_port), salesapi_port=free_port(settings.salesapi_port))
         rpc_host, rpc_port = host_and_port(settings.rpc_address)
@@ -200,13 +201,13 @@ class System:
     def _move(self, **addresses: str | int) -> None:
         self.settings = msgspec.structs.replace(self.settings, **addresses)
 
-    def _start(self, part: Part) -> None:
+    def _start(self, part: Part, environ: Mapping[str, str] | None = None) -> None:
         with self._log(part.name).open("ab") as log:
             log.write(f"--- {part.name} starts\n".encode())
             self.processes[part.name] = subprocess.Popen(
                 part.command,
                 cwd=ROOT,
-                env=self.environ,
+                env={**self.environ, **(environ or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -255,14 +256,25 @@ class System:
         process.kill()
         process.wait()
 
-    def restart(self, name: str) -> None:
+    def restart(self, name: str, **environ: str) -> None:
         """Start a process that was ended, and return when it is ready."""
-        part = next(part for part in self.parts if part.name == name)
-        self._start(part)
-        self._wait(part)
+        self.spawn(name, **environ)
+        self._wait(self._part(name))
 
-    def stop_processes(self) -> None:
-        """End our processes in good order; kill what takes longer than 10 s."""
+    def spawn(self, name: str, **environ: str) -> None:
+        """Start a process that was ended; `environ` is for this one alone."""
+        self._start(self._part(name), environ)
+
+    def is_ready(self, name: str) -> bool:
+        """Whether a process is ready."""
+        return self._ready(self._part(name))
+
+    def _part(self, name: str) -> Part:
+        return next(part for part in self.parts if part.name == name)
+
+    def stop_processes(self) -> list[str]:
+        """End our processes in good order; kill what takes longer than 10 s, and return which that were."""
+        killed = []
         for process in self.processes.values():
             process.terminate()
         deadline = time.monotonic() + _STOP_TIMEOUT
@@ -273,7 +285,9 @@ class System:
                 self._say(f"{name} did not stop in {_STOP_TIMEOUT:g} s and was killed")
                 process.kill()
                 process.wait()
+                killed.append(name)
         self.processes.clear()
+        return killed
 
     def stop(self) -> None:
         """End everything that was started."""

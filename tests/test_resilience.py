@@ -1,93 +1,14 @@
-"""Campaigns that are struck in the middle end as if nothing had happened (I3, I5, I6)."""
+"""What comes late, or not at all: refusals, silence, a start cut short, a charge beyond the credit."""
 
-import asyncio
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from uuid import UUID
 
 import asyncpg
-import pytest
 
 from common import audit
-from common.system import System
 from tests.books import check_books
 from tests.client import Client, csv_of
 from tests.conftest import new_workspace, until
-
-
-@pytest.fixture
-async def running(client: Client, workspace: UUID) -> AsyncIterator[str]:
-    """A campaign in the middle of its life."""
-    bulksms_id = await client.created(workspace, csv_of(1500))
-    await client.run(bulksms_id)
-    await until(lambda: _moving(client, bulksms_id))
-    yield bulksms_id
-    await client.behave(mps=0, paused=False)
-
-
-async def _moving(client: Client, bulksms_id: str) -> bool:
-    counts = (await client.campaign(bulksms_id))["contacts"]
-    return bool(counts["queued"] < 1500)
-
-
-async def test_redis_wiped_in_mid_campaign(
-    system: System, client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID, running: str
-) -> None:
-    assert system.valkey is not None
-    system.valkey.kill()
-    await asyncio.sleep(0.5)
-    system.valkey.start()
-    await until(lambda: client.completed(running))
-    await check_books(client, ds, salesdb, workspace)
-    system.check()
-
-
-@pytest.mark.parametrize("name", ["sales_worker", "general_worker", "rpc", "salesapi", "carrier"])
-async def test_a_process_killed_in_mid_campaign(
-    system: System, client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID, running: str, name: str
-) -> None:
-    system.kill(name)
-    system.restart(name)
-    await until(lambda: client.completed(running))
-    await check_books(client, ds, salesdb, workspace)
-
-
-async def test_databases_crash_in_mid_campaign(
-    system: System, client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID, running: str
-) -> None:
-    for server in (system.salesdb, system.ds):
-        assert server is not None
-        server.crash()
-        server.start()
-    for pool in (ds, salesdb):
-        await pool.expire_connections()
-    await until(lambda: client.completed(running))
-    await check_books(client, ds, salesdb, workspace)
-    system.check()
-
-
-async def test_everything_stopped_and_started_again_goes_on(
-    system: System, client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID, running: str
-) -> None:
-    said: list[str] = []
-    system._say = said.append
-    system.stop_processes()
-    assert not [line for line in said if "killed" in line]
-    system.start()
-    await until(lambda: client.completed(running))
-    await check_books(client, ds, salesdb, workspace)
-
-
-@pytest.mark.parametrize("trouble", ["busy", "error", "drop", "lose_answer", "half_answer"])
-async def test_a_carrier_in_trouble_gets_each_message_once(
-    client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID, trouble: str
-) -> None:
-    """I5: the batch is tried again under its key until it is answered."""
-    await client.behave(trouble=trouble, times=3)
-    bulksms_id = await client.created(workspace, csv_of(120))
-    await client.run(bulksms_id)
-    await until(lambda: client.completed(bulksms_id))
-    await check_books(client, ds, salesdb, workspace)
 
 
 async def test_a_batch_that_is_refused_fails_and_is_not_charged(

@@ -157,12 +157,13 @@ class Sender:
 
     async def expire(self, validity: float) -> None:
         """Make `undelivered` what has had no news for `validity` seconds since it was submitted."""
-        for batch in await batches.silent(self._salesdb, validity):
-            rows = await batches.silent_rows(self._salesdb, batch)
-            if rows:
-                log.info("messages expired", batch=batch.key, messages=len(rows))
-                await self._apply([Step(batch.bulksms_id, seq, SmsStatus.UNDELIVERED, "expired") for seq in rows])
-            await batches.close(self._salesdb, batch)
+        while silent := await batches.silent(self._salesdb, validity):
+            for batch in silent:
+                rows = await batches.silent_rows(self._salesdb, batch)
+                if rows:
+                    log.info("messages expired", batch=batch.key, messages=len(rows))
+                    await self._apply([Step(batch.bulksms_id, seq, SmsStatus.UNDELIVERED, "expired") for seq in rows])
+                await batches.close(self._salesdb, batch)
 
     async def _apply(self, steps: list[Step]) -> None:
         applied = await reports.apply(self._salesdb, steps)

@@ -1,0 +1,13 @@
+"""Puts what was measured into a Markdown page, between `<!-- name -->` and `<!-- /name -->`."""
+
+from pathlib import Path
+
+
+def replace_section(page: Path, name: str, text: str) -> None:
+    """Replace what stands between the marks. Raises ValueError where the page has none."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
+    before, found, rest = page.read_text().partition(begin)
+    _, ended, after = rest.partition(end)
+    if not found or not ended:
+        raise ValueError(f"{page.name} has no section {name}")
+    page.write_text(before + begin + text + end + after)

@@ -1,0 +1,135 @@
+"""`make faults`: every scenario on one running system; writes docs/faults.md and the README's table.
+
+python -m tests.faults [--seed N] [--only WORDS] [--list]
+"""
+
+import asyncio
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random, randrange
+from typing import NamedTuple
+
+import asyncpg
+import click
+import httpx
+
+from common.readme import replace_section
+from common.settings import ROOT, load
+from common.system import System
+from tests.client import Client
+from tests.faults.field import Broken, Field
+from tests.faults.scenarios import SCENARIOS, Scenario
+
+# A carrier that takes a thousand messages a second, so that a campaign lasts some seconds; leases short, so that what
+# was lost is taken over soon. All else is as people get it.
+_ENVIRON = {
+    "CARRIER_LATENCY": "0.2",
+    "CARRIER_MPS": "1000",
+    "CARRIER_FAILED": "0.05",
+    "CARRIER_UNDELIVERED": "0.05",
+    "CARRIER_DUPLICATES": "0.1",
+    "CARRIER_SWAPPED": "0.1",
+    "RELAY_AFTER": "1",
+    "SEND_LEASE": "4",
+    "CARRIER_TIMEOUT": "2",
+    "SEND_BATCH": "100",
+}
+_CONTACTS = 3_000
+
+
+class Result(NamedTuple):
+    """A scenario that was run: how long it took, and what was lost (nothing, or the invariant that broke)."""
+
+    scenario: Scenario
+    seconds: float
+    lost: str
+
+
+async def _run(system: System, scenarios: Sequence[Scenario], seed: int) -> list[Result]:
+    results = []
+    async with (
+        httpx.AsyncClient(timeout=30) as http,
+        asyncpg.create_pool(system.settings.ds_dsn, min_size=0) as ds,
+        asyncpg.create_pool(system.settings.salesdb_dsn, min_size=0) as salesdb,
+    ):
+        for number, scenario in enumerate(scenarios, 1):
+            field = Field(
+                system, Client(http, system.settings), ds, salesdb, Random(f"{seed} {scenario}"), contacts=_CONTACTS
+            )
+            begun = time.monotonic()
+            lost = await _strike(scenario, field)
+            results.append(Result(scenario, time.monotonic() - begun, lost))
+            print(
+                f"{number:3}/{len(scenarios)}  {scenario.group}: {scenario.name}: "
+                f"{f'LOST: {lost}' if lost else 'survived'}  ({results[-1].seconds:.1f} s)",
+                flush=True,
+            )
+    return results
+
+
+async def _strike(scenario: Scenario, field: Field) -> str:
+    try:
+        await scenario.run(field)
+    except Broken as error:
+        return str(error)
+    return ""
+
+
+def _page(results: Sequence[Result], seed: int) -> str:
+    """The table of every scenario."""
+    lines = ["| fault | | seconds | lost |", "|---|---|---|---|"]
+    lines += [
+        f"| {one.scenario.group} | {one.scenario.name} | {one.seconds:.0f} | {one.lost or 'nothing'} |"
+        for one in results
+    ]
+    return "\n".join(lines) + f"\n\nSeed {seed}, {time.strftime('%Y-%m-%d', time.gmtime())}.\n"
+
+
+def _summary(results: Sequence[Result]) -> str:
+    """The table of the README: a row a group."""
+    groups: dict[str, list[Result]] = {}
+    for one in results:
+        groups.setdefault(one.scenario.group, []).append(one)
+    lines = ["| struck in mid-campaign | how | survived | lost |", "|---|---|---|---|"]
+    for group, ones in groups.items():
+        survived = sum(not one.lost for one in ones)
+        lost = "; ".join(one.lost for one in ones if one.lost) or "nothing"
+        names = ", ".join(one.scenario.name for one in ones)
+        lines.append(f"| {group} | {names} | {survived} of {len(ones)} | {lost} |")
+    return "\n".join(lines) + "\n"
+
+
+@click.command()
+@click.option("--seed", type=int, help="Chooses the moments; random if it is not given.")
+@click.option("--only", default="", help="Only scenarios that have this in their name or group.")
+@click.option("--list", "listing", is_flag=True, help="List the scenarios.")
+def main(seed: int | None, only: str, listing: bool) -> None:
+    """Strike the system and check every invariant; ends with code 1 if anything was lost."""
+    scenarios = [one for one in SCENARIOS if only in f"{one.group}: {one.name}"]
+    if listing:
+        print("\n".join(f"{one.group}: {one.name}" for one in scenarios))
+        return
+    seed = randrange(1_000_000) if seed is None else seed
+    print(f"seed {seed}", flush=True)
+    folder = Path(tempfile.mkdtemp(prefix="faults-"))
+    folder.chmod(0o755)
+    environ = {**_ENVIRON, "DATA_DIR": str(folder)}
+    with System(load(environ), configured=set(), environ={**os.environ, **environ}, say=lambda line: None) as system:
+        results = asyncio.run(_run(system, scenarios, seed))
+    lost = [one for one in results if one.lost]
+    if not only and not lost:
+        (ROOT / "docs" / "faults.md").write_text(_page(results, seed))
+        replace_section(ROOT / "README.md", "faults", _summary(results))
+    print(f"{len(results) - len(lost)} survived, {len(lost)} lost something; seed {seed}")
+    if lost:
+        sys.exit(f"the logs are in {folder / 'logs'}")
+    shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
