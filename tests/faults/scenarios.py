@@ -252,9 +252,7 @@ SCENARIOS = [
     ),
     _strike(_CARRIER, "reports late", strikes.carrier_silent),
     *(
-        _without_keys(
-            f"answers {one}", partial(strikes.carrier_in_trouble, trouble=one), told=one != "drop"
-        )
+        _without_keys(f"answers {one}", partial(strikes.carrier_in_trouble, trouble=one), told=one != "drop")
         for one in ("lose_answer", "half_answer", "error", "drop")
     ),
     _without_keys("kill -9 of sales_worker", partial(strikes.kill, name="sales_worker", **_NO_KEYS), told=False),
