@@ -266,7 +266,8 @@ class System:
         self._start(self._part(name), environ)
 
     def is_ready(self, name: str) -> bool:
-        """Whether a process is ready."""
+        """Whether a process is ready. Raises SystemFailedError if it has ended."""
+        self.check()
         return self._ready(self._part(name))
 
     def _part(self, name: str) -> Part:

@@ -13,6 +13,7 @@ import asyncpg
 import httpx
 import pytest
 
+from common.embedded import free_port
 from common.settings import load
 from common.system import System
 from tests.client import Client
@@ -32,10 +33,24 @@ _ENVIRON = {
 }
 
 
+def free_ports() -> dict[str, str]:
+    """Settings that put each part where no other system looks for a place, so that several can run beside each other."""
+    ports = [str(free_port(0)) for _ in range(7)]
+    return {
+        "WEBAPI_PORT": ports[0],
+        "SALESAPI_PORT": ports[1],
+        "RPC_ADDRESS": f"127.0.0.1:{ports[2]}",
+        "CARRIER_URL": f"http://127.0.0.1:{ports[3]}",
+        "DS_DSN": f"postgresql://127.0.0.1:{ports[4]}/ds",
+        "SALESDB_DSN": f"postgresql://127.0.0.1:{ports[5]}/salesdb",
+        "REDIS_URL": f"redis://127.0.0.1:{ports[6]}",
+    }
+
+
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """The running system."""
-    environ = {**_ENVIRON, "DATA_DIR": str(tmp_path_factory.mktemp("system"))}
+    environ = {**_ENVIRON, **free_ports(), "DATA_DIR": str(tmp_path_factory.mktemp("system"))}
     settings = load(environ)
     inherited = {name: value for name, value in os.environ.items() if not name.endswith(("_DSN", "_URL"))}
     with System(settings, configured=set(), environ={**inherited, **environ}) as running:

@@ -22,6 +22,7 @@ from common.readme import replace_section
 from common.settings import ROOT, load
 from common.system import System
 from tests.client import Client
+from tests.conftest import free_ports
 from tests.faults.field import Broken, Field
 from tests.faults.scenarios import SCENARIOS, Scenario
 
@@ -118,7 +119,7 @@ def main(seed: int | None, only: str, listing: bool) -> None:
     print(f"seed {seed}", flush=True)
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
     folder.chmod(0o755)
-    environ = {**_ENVIRON, "DATA_DIR": str(folder)}
+    environ = {**_ENVIRON, **free_ports(), "DATA_DIR": str(folder)}
     with System(load(environ), configured=set(), environ={**os.environ, **environ}, say=lambda line: None) as system:
         results = asyncio.run(_run(system, scenarios, seed))
     lost = [one for one in results if one.lost]
