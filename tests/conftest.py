@@ -34,7 +34,7 @@ _ENVIRON = {
 
 
 def free_ports() -> dict[str, str]:
-    """Settings that put each part where no other system looks for a place, so that several can run beside each other."""
+    """Settings that put each part where no other system looks for a place, so that several can run side by side."""
     ports = [str(free_port(0)) for _ in range(7)]
     return {
         "WEBAPI_PORT": ports[0],
