@@ -124,7 +124,7 @@ def main(seed: int | None, only: str, listing: bool) -> None:
         results = asyncio.run(_run(system, scenarios, seed))
     lost = [one for one in results if one.lost]
     if not only and not lost:
-        (ROOT / "docs" / "faults.md").write_text(_page(results, seed))
+        replace_section(ROOT / "docs" / "faults.md", "faults", _page(results, seed))
         replace_section(ROOT / "README.md", "faults", _summary(results))
     print(f"{len(results) - len(lost)} survived, {len(lost)} lost something; seed {seed}")
     if lost:
