@@ -58,7 +58,7 @@ _CLAIM = """
     WHERE (bulksms_id, batch_no) = (
         SELECT b.bulksms_id, b.batch_no
         FROM bulksms_batch AS b JOIN bulksms ON bulksms.id = b.bulksms_id
-        WHERE b.bulksms_id = $1
+        WHERE b.bulksms_id = $1 AND bulksms.completed_at IS NULL
           AND (bulksms.status = 'inprogress' OR b.uncertain OR b.state = 'submitting')
           AND b.state = ANY ($3::text[]::batch_state[]) AND b.state IN ('pending', 'submitting') AND b.due_at <= now()
         ORDER BY b.batch_no
@@ -96,7 +96,8 @@ _ABANDON = """
 _UNFINISHED = """
     SELECT DISTINCT b.bulksms_id
     FROM bulksms JOIN bulksms_batch AS b ON b.bulksms_id = bulksms.id
-    WHERE (bulksms.status = 'inprogress' OR b.uncertain OR b.state = 'submitting')
+    WHERE bulksms.completed_at IS NULL
+      AND (bulksms.status = 'inprogress' OR b.uncertain OR b.state = 'submitting')
       AND b.state IN ('pending', 'submitting') AND b.due_at <= now()
 """
 
@@ -105,7 +106,8 @@ _CLOSE_ENDED = """
     UPDATE bulksms_batch AS b SET state = 'closed'
     FROM bulksms
     WHERE bulksms.id = b.bulksms_id AND bulksms.completed_at IS NOT NULL
-      AND b.state IN ('submitted', 'unknown') AND b.submitted_at <= now() - $1 * interval '1 second'
+      AND (b.state IN ('submitted', 'unknown') AND b.submitted_at <= now() - $1 * interval '1 second'
+           OR b.state IN ('pending', 'submitting') AND b.due_at <= now())
 """
 
 _SILENT = """
