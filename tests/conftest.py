@@ -16,7 +16,7 @@ import pytest
 from common.embedded import free_port
 from common.settings import load
 from common.system import System
-from tests.client import Client
+from tests.client import OLD_SECRET, SECRET, Client
 
 # Latencies short enough for a test, everything else as people get it; a lost job is found again within a second.
 _ENVIRON = {
@@ -30,6 +30,7 @@ _ENVIRON = {
     "CARRIER_TIMEOUT": "3",
     "SEND_BATCH": "50",
     "LOG_LEVEL": "info",
+    "CALLBACK_SECRETS": f"{SECRET},{OLD_SECRET}",
 }
 
 
