@@ -48,7 +48,7 @@ class Keyring:
     def __init__(self, verify: Verify, host: str, ttl: float) -> None:
         self._verify = verify
         self._host = host
-        self._ttl = ttl
+        self.ttl = ttl
         self._known: dict[str, _Known] = {}
         self._may_warn = Seldom()
 
@@ -77,7 +77,7 @@ class Keyring:
             if principal and not principal.key_id and not is_loopback(self._host):
                 principal = None
             now = time.monotonic()
-            known = _Known(principal, now, now + (self._ttl if principal else min(self._ttl, _PAUSE)))
+            known = _Known(principal, now, now + (self.ttl if principal else min(self.ttl, _PAUSE)))
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
         self._known[key] = known

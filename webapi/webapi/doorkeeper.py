@@ -12,7 +12,6 @@ from common.principal import Principal
 from common.problems import Problem
 
 ENTRY = 10.0  # seconds for a message with a key
-_PERIOD = 20.0  # seconds between two looks at a key; with what the keyring remembers, less than a minute
 
 
 class Doorkeeper:
@@ -29,9 +28,9 @@ class Doorkeeper:
         self._key = key
 
     async def expel(self, send: Any) -> None:
-        """Close the connection once its key does not count any more."""
+        """Close the connection once its key does not count any more, or one is needed from now on."""
         while True:
-            await asyncio.sleep(_PERIOD)
+            await asyncio.sleep(self._keyring.ttl)
             if self.principal is None:
                 continue
             try:
