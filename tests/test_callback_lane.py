@@ -161,8 +161,8 @@ async def test_another_method_is_405(client: Client) -> None:
     ("header", "words"),
     [
         (b"X-Signature: ", "missing"),
-        (b"X-Signature: t=now,v1=00", "cannot be read"),
-        (b"X-Signature: v1=00", "cannot be read"),
+        (b"X-Signature: t=now,v1=00", "another secret or body"),
+        (b"X-Signature: v1=00", "another secret or body"),
         (signature(REPORT + b" "), "another secret or body"),
         (signature(REPORT, secret="of someone else"), "another secret or body"),
         (signature(REPORT, age=-400), "s old"),
