@@ -15,7 +15,7 @@ from benchmarks.bench import until
 from benchmarks.load import Seen
 from common.embedded import answers, free_port
 from common.settings import ROOT
-from common.signatures import sign
+from common.signatures import Secret
 
 _WRK_SCRIPT = """
 local seq = {first} - 1
@@ -57,7 +57,7 @@ async def wrk(url: str, campaign: str, folder: Path, *, secret: str = "", second
 
 def _signed(campaign: str, secret: str) -> str:
     body = f'{{"message_id":"{campaign}-0","status":"sent","timestamp":"2026-01-01T00:00:00Z"}}'
-    return _WRK_SIGNED.format(body=body, signature=sign(secret.encode(), body.encode(), time.time()).decode())
+    return _WRK_SIGNED.format(body=body, signature=Secret(secret.encode()).sign(body.encode(), time.time()).decode())
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ import httpx
 import msgspec
 
 from common.settings import Settings
-from common.signatures import HEADER, sign
+from common.signatures import HEADER, Secret
 
 SECRET, OLD_SECRET = "the secret of the tests", "their secret before that"
 
@@ -87,7 +87,7 @@ class Client:
 
 def signed(body: bytes, secret: str = SECRET, age: float = 0) -> dict[str, str]:
     """The header of a body that was signed `age` seconds ago."""
-    return {HEADER: sign(secret.encode(), body, time.time() - age).decode()}
+    return {HEADER: Secret(secret.encode()).sign(body, time.time() - age).decode()}
 
 
 def problem(answer: httpx.Response, status: int) -> str:

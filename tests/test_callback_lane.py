@@ -1,6 +1,7 @@
 """The lane of callbacks speaks HTTP/1.1 as any client may: in pieces, in heaps, wrongly, and on to something else."""
 
 import asyncio
+import hmac
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,6 +10,7 @@ import msgspec
 import pytest
 
 from common.embedded import host_and_port
+from common.signatures import Secret
 from tests.client import OLD_SECRET, Client, signed
 
 REPORT = b'{"message_id":"no-id-of-ours","status":"sent","timestamp":"2026-01-01T00:00:00Z"}'
@@ -179,6 +181,12 @@ async def test_a_callback_that_is_not_signed_as_it_should_be_is_401(
     assert headers["www-authenticate"]
     if target == b"/callback":
         assert (await wire.answer())[0] == 200, "the connection goes on"
+
+
+def test_a_signature_is_the_hmac_of_every_librarys() -> None:
+    for secret in (b"k", b"k" * 64, b"k" * 65):
+        made = hmac.digest(secret, b"1700000000.{}", "sha256").hex()
+        assert Secret(secret).sign(b"{}", 1_700_000_000.9) == f"t=1700000000,v1={made}".encode()
 
 
 async def test_two_secrets_count_while_they_are_rotated(wire: Wire) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from common.signatures import HEADER, sign
+from common.signatures import HEADER, Secret
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ class Poster(Generic[T]):
             f"POST {target} HTTP/1.1\r\nHost: {parts.netloc.rpartition('@')[2]}\r\n"
             "Content-Type: application/json\r\nContent-Length: %d\r\n" + (f"{HEADER}: %b\r\n\r\n" if secret else "\r\n")
         ).encode()
-        self._secret = secret
+        self._secret = Secret(secret) if secret else None
         self._limit = connections
         self._take = take
         self._done = done
@@ -128,7 +128,7 @@ class Poster(Generic[T]):
         body, what = taken
         if self._secret is None:
             return self._head % len(body) + body, what
-        return self._head % (len(body), sign(self._secret, body, time.time())) + body, what
+        return self._head % (len(body), self._secret.sign(body, time.time())) + body, what
 
     def answered(self, what: T, answer: Answer) -> None:
         self._done(what, answer)

@@ -15,7 +15,7 @@ class Signatures:
     """Checks callbacks against the secrets that count now; with none, all pass. `refused` counts those that did not."""
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
-        self._secrets = secrets
+        self._secrets = [signatures.Secret(secret) for secret in secrets]
         self._may_warn = Seldom()
         self.refused = 0
 
