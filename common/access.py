@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import structlog
 from redis.exceptions import RedisError
@@ -136,7 +137,9 @@ class Access:
         path = scope["path"]
         if scope["type"] == "http" and path not in self._public and not path.startswith(self._below):
             try:
-                principal = await self._keyring.principal(bearer(HTTPConnection(scope)))
+                connection = HTTPConnection(scope)
+                principal = await self._keyring.principal(bearer(connection))
+                refuse_pages_from_elsewhere(principal, connection)
                 await self._limit(principal, path)
             except Problem as problem:
                 await problem.response()(scope, receive, send)
@@ -166,6 +169,27 @@ def bearer(connection: HTTPConnection) -> str:
     """The key in the header `Authorization: Bearer <key>` (RFC 6750); empty if there is none."""
     scheme, _, key = connection.headers.get("authorization", "").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else ""
+
+
+def refuse_pages_from_elsewhere(principal: Principal, connection: HTTPConnection) -> None:
+    """While no key is needed, a browser on this machine must not be led here by a page from elsewhere.
+
+    Its page may call any address, and its server's name may be made to mean this machine; both show in the headers.
+    Raises Problem 403.
+    """
+    if principal.key_id is not None:
+        return
+    host, origin = connection.headers.get("host"), connection.headers.get("origin")
+    for address in (host and f"//{host}", origin):
+        if address and not is_loopback(_hostname(address)):
+            raise Problem(403, "Not from there", f"without a key only this machine may call, as localhost; {_MEND}")
+
+
+def _hostname(address: str) -> str:
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return address
 
 
 def _unauthorized(key: str) -> Problem:

@@ -214,6 +214,9 @@ def _check(settings: Settings) -> None:
     for certificate, key in (("rpc_cert", "rpc_key"), ("rpc_client_cert", "rpc_client_key")):
         if bool(getattr(settings, certificate)) != bool(getattr(settings, key)):
             raise SettingsError(f"{certificate.upper()} and {key.upper()}: set both or neither")
+    for name in ("rpc_cert", "rpc_key", "rpc_client_ca", "rpc_ca", "rpc_client_cert", "rpc_client_key"):
+        if (path := getattr(settings, name)) and not Path(path).is_file():
+            raise SettingsError(f"{name.upper()}={path!r}: there is no such file")
 
 
 _SHORTEST_SECRET = 16  # characters

@@ -1,6 +1,7 @@
 """Who may do what, on a system of its own: with keys, a token, mutual TLS, and a secret of callbacks it made up."""
 
 import asyncio
+import io
 import json
 import re
 import time
@@ -15,10 +16,13 @@ import httpx
 import pytest
 import trustme
 from click.testing import CliRunner
+from rich.console import Console
 from starlette.routing import Route
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Origin
 
+from common.demo import Demo
 from common.logs import masked
 from common.system import System
 from console import cli
@@ -28,9 +32,10 @@ from rpc.security import ClientSecurity
 from salesapi.salesapi.controls import Controls
 from salesapi.salesapi.endpoints import Endpoints as SalesEndpoints
 from tests.client import Client, csv_of, problem, signed
-from tests.conftest import start, until
+from tests.conftest import ROOT, start, until
 from tests.test_commands import run
 from webapi.webapi.endpoints import Endpoints as WebEndpoints
+from workspace.commands import with_key
 
 TOKEN = "a token of the tests of security"
 
@@ -211,6 +216,49 @@ async def test_ds_holds_no_key(world: World) -> None:
     rows = str(await connection.fetch("SELECT * FROM api_key"))
     await connection.close()
     assert world.ann.key.split("_")[2] not in rows
+
+
+async def test_commands_say_what_is_wrong(world: World) -> None:
+    nowhere = {"DS_DSN": "postgresql://postgres@127.0.0.1:9/ds"}
+    here = {"DS_DSN": world.system.settings.ds_dsn}
+    for environ, words, said in (
+        (here, ["key", "create", str(uuid4())], "there is no workspace"),
+        (here, ["key", "create"], "--operator"),
+        (here, ["key", "revoke", str(uuid4())], "there is no key"),
+        (here, ["workspace", "create", "x", "--credit", "0.05"], "--credit"),
+        (nowhere, ["key", "list"], "ds does not answer at 127.0.0.1:9"),
+    ):
+        done = await asyncio.to_thread(CliRunner().invoke, cli, words, env=environ)
+        assert done.exit_code != 0
+        assert said in done.output
+
+
+async def test_the_demo_brings_a_key_and_takes_it_along(world: World) -> None:
+    screen = io.StringIO()
+
+    async def demo(key: str) -> None:
+        await Demo(world.system.settings, ROOT / "5contacts.csv", Console(file=screen), key).run()
+
+    await with_key(world.system.settings, demo)
+    assert "the books balance" in screen.getvalue()
+    assert "revoked" in (await world.command("key", "list")).splitlines()[-1]
+
+
+async def test_a_page_from_elsewhere_cannot_use_the_browser_of_this_machine(client: Client) -> None:
+    """While no key is needed, on the system without keys."""
+    for headers in (
+        {"Origin": "https://elsewhere.example"},
+        {"Host": "elsewhere.example"},
+        {"Origin": "null"},
+        {"Host": "]["},
+    ):
+        problem(await client.http.get(f"{client.salesapi}/bulksms", headers=headers), 403)
+    with pytest.raises(InvalidStatus) as refused:
+        async with connect(f"{client.webapi.replace('http', 'ws')}/ws", origin=Origin("https://elsewhere.example")):
+            pass
+    assert refused.value.response.status_code == 403
+    same = {"Origin": f"http://localhost:{client.settings.webapi_port}"}
+    assert (await client.http.get(f"{client.salesapi}/bulksms", headers=same)).status_code == 200
 
 
 # WebSocket

@@ -22,10 +22,11 @@ class Doorkeeper:
         self._key = ""
         self.principal: Principal | None = None
 
-    async def admit(self, key: str) -> None:
+    async def admit(self, key: str) -> Principal:
         """Let in whoever shows this key ('' for none). Raises Problem."""
-        self.principal = await self._keyring.principal(key)
+        self.principal = principal = await self._keyring.principal(key)
         self._key = key
+        return principal
 
     async def expel(self, send: Any) -> None:
         """Close the connection once its key does not count any more, or one is needed from now on."""

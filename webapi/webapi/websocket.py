@@ -15,7 +15,7 @@ from starlette.requests import HTTPConnection
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame, Opcode
 
-from common.access import Keyring, bearer
+from common.access import Keyring, bearer, refuse_pages_from_elsewhere
 from common.broadcast import KrispBroadcast, News, Subscription
 from common.database import Database
 from common.problems import Problem
@@ -77,9 +77,10 @@ class CreditSocket:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await receive()  # the connection is asked for
         door = Doorkeeper(self._keyring)
-        key = bearer(HTTPConnection(scope))
+        connection = HTTPConnection(scope)
+        key = bearer(connection)
         try:
-            await door.admit(key)
+            refuse_pages_from_elsewhere(await door.admit(key), connection)
         except Problem as problem:
             if key or problem.status != 401:
                 await problem.response()(scope, receive, send)
@@ -102,12 +103,12 @@ class CreditSocket:
         try:
             while True:
                 watch = await _next(door, receive, send)
-                if watch.key or door.principal is None:
-                    await door.admit(watch.key)
-                assert door.principal is not None  # or it would not have been admitted
+                principal = door.principal
+                if watch.key or principal is None:
+                    principal = await door.admit(watch.key)
                 if watching is not None:
                     watching.cancel()
-                seen = [one for one in watch.ids if door.principal.sees(one)]
+                seen = [one for one in watch.ids if principal.sees(one)]
                 for hidden in set(watch.ids) - set(seen):
                     await say(send, f"there is no workspace {hidden}")
                 watching = asyncio.create_task(self._tell(teller(), send, seen))
