@@ -22,7 +22,7 @@ log = structlog.get_logger()
 # Whose key it is ('' for none), None if nobody's; raises whatever keeps it from knowing.
 Verify = Callable[[str], Awaitable[Principal | None]]
 
-_PUBLIC = frozenset(("/health", "/ready", "/metrics", "/openapi.json", "/docs"))
+_PUBLIC = ("/health", "/ready", "/metrics", "/openapi.json", "/docs", "/docs/")
 _LONGEST_KEY = 200
 _MOST_KNOWN = 10_000
 _LONGEST_KNOWN = 55.0  # seconds since it was last verified: with a request under way, less than a minute
@@ -128,8 +128,8 @@ class Access:
         self._app = app
         self._keyring = keyring
         self._limiter = limiter
-        self._public = _PUBLIC | frozenset(public)
-        self._below = tuple(path for path in public if path.endswith("/") and path != "/")
+        self._public = frozenset((*_PUBLIC, *public))
+        self._below = tuple(path for path in self._public if path.endswith("/") and path != "/")
         self._strict = strict
         self._may_warn = Seldom()
 
