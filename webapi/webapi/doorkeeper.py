@@ -3,6 +3,7 @@ header; and asked for again while the connection lasts, or a revoked key would w
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -44,8 +45,10 @@ class Doorkeeper:
 
 async def close(send: Any, problem: Problem) -> None:
     """Say what is wrong and close: with 1008 for good, with 1013 if it is worth another try."""
-    await say(send, str(problem))
-    await send({"type": "websocket.close", "code": 1008 if problem.status == 401 else 1013, "reason": problem.title})
+    code = 1008 if problem.status == 401 else 1013
+    with suppress(OSError, RuntimeError):  # the client has gone meanwhile
+        await say(send, str(problem))
+        await send({"type": "websocket.close", "code": code, "reason": problem.title})
 
 
 async def say(send: Any, error: str) -> None:

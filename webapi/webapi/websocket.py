@@ -90,8 +90,8 @@ class CreditSocket:
         write = scope["extensions"]["ready_frames"]["write"]
         try:
             await self._serve(door, partial(_Teller, write, send), receive, send)
-        except _ClientGoneError:
-            pass
+        except (_ClientGoneError, OSError):
+            pass  # also while we were sending
         except Problem as problem:
             await close(send, problem)
         finally:
