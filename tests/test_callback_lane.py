@@ -2,7 +2,7 @@
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -162,19 +162,20 @@ async def test_another_method_is_405(client: Client) -> None:
 @pytest.mark.parametrize(
     ("header", "words"),
     [
-        (b"X-Signature: ", "missing"),
-        (b"X-Signature: t=now,v1=00", "another secret or body"),
-        (b"X-Signature: v1=00", "another secret or body"),
-        (signature(REPORT + b" "), "another secret or body"),
-        (signature(REPORT, secret="of someone else"), "another secret or body"),
-        (signature(REPORT, age=-400), "s old"),
-        (signature(REPORT, age=100_000), "s old"),
+        (lambda: b"X-Signature: ", "missing"),
+        (lambda: b"X-Signature: t=now,v1=00", "another secret or body"),
+        (lambda: b"X-Signature: v1=00", "another secret or body"),
+        (lambda: signature(REPORT + b" "), "another secret or body"),
+        (lambda: signature(REPORT, secret="of someone else"), "another secret or body"),
+        (lambda: signature(REPORT, age=-400), "s old"),
+        (lambda: signature(REPORT, age=400), "s old"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 async def test_a_callback_that_is_not_signed_as_it_should_be_is_401(
-    wire: Wire, target: bytes, header: bytes, words: str
+    wire: Wire, target: bytes, header: Callable[[], bytes], words: str
 ) -> None:
-    wire.send(post(REPORT, target, header) + post())
+    wire.send(post(REPORT, target, header()) + post())
     status, body, headers = await wire.answer()
     assert (status, headers["content-type"]) == (401, "application/problem+json")
     assert words in body["detail"]
