@@ -6,8 +6,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -19,10 +18,8 @@ from rich.console import Console
 from starlette.routing import Route
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.typing import Origin
 
 from common.demo import Demo
-from common.logs import masked
 from common.system import System
 from console import cli
 from rpc import security
@@ -32,78 +29,11 @@ from salesapi.salesapi.controls import Controls
 from salesapi.salesapi.endpoints import Endpoints as SalesEndpoints
 from tests.client import Client, csv_of, problem, signed
 from tests.conftest import ROOT, start, until
-from tests.test_commands import run
+from tests.world import Owner, World, certificates
 from webapi.webapi.endpoints import Endpoints as WebEndpoints
 from workspace.commands import with_key
 
 TOKEN = "a token of the tests of security"
-
-
-class Owner(NamedTuple):
-    """A workspace, its key, and a campaign of its own."""
-
-    workspace: UUID
-    key: str
-    bulksms_id: str
-
-
-class World:
-    """The system and those who call it."""
-
-    def __init__(self, system: System, client: Client) -> None:
-        self.system = system
-        self.client = client
-        self.operator = ""
-        self.ann: Owner
-        self.bob: Owner
-
-    async def command(self, *words: str) -> str:
-        """What a command of console.py says."""
-        environ = {"DS_DSN": self.system.settings.ds_dsn}
-        done = await asyncio.to_thread(CliRunner().invoke, cli, words, env=environ)
-        assert done.exit_code == 0, done.output
-        return done.output
-
-    async def new_key(self, *words: str) -> str:
-        return (await self.command("key", *words)).split()[-1]
-
-    async def owner(self, name: str) -> Owner:
-        said = (await self.command("workspace", "create", name, "--credit", "100")).split()
-        workspace, key = UUID(said[1]), said[3]
-        fields = {"name": name, "message": "Hi", "workspace_id": str(workspace)}
-        answer = await self.call(key, "POST", "/create", data=fields, files={"file": ("a.csv", csv_of(20))})
-        assert answer.status_code == 201, answer.text
-        return Owner(workspace, key, answer.json()["bulksms_id"])
-
-    async def call(self, key: str, method: str, url: str, **options: Any) -> httpx.Response:
-        """A call with a key, of salesapi unless the URL is absolute."""
-        headers = {**({"Authorization": f"Bearer {key}"} if key else {}), **options.pop("headers", {})}
-        url = url if url.startswith("http") else self.client.salesapi + url
-        return await self.client.http.request(method, url, headers=headers, **options)
-
-    async def status(self, key: str, url: str) -> int:
-        return (await self.call(key, "GET", url)).status_code
-
-    def log(self, name: str) -> str:
-        return (self.system.log_dir / f"{name}.log").read_text()
-
-
-def certificates(folder: Path) -> dict[str, str]:
-    """A CA, and certificates for the rpc node and for its clients, as settings."""
-    ca = trustme.CA()
-    node, client = ca.issue_cert("127.0.0.1", "localhost"), ca.issue_cert("services")
-    ca.cert_pem.write_to_path(folder / "ca.pem")
-    for name, cert in (("node", node), ("client", client)):
-        cert.cert_chain_pems[0].write_to_path(folder / f"{name}.pem")
-        cert.private_key_pem.write_to_path(folder / f"{name}.key")
-    return {
-        "RPC_CERT": str(folder / "node.pem"),
-        "RPC_KEY": str(folder / "node.key"),
-        "RPC_CLIENT_CA": str(folder / "ca.pem"),
-        "RPC_CA": str(folder / "ca.pem"),
-        "RPC_CLIENT_CERT": str(folder / "client.pem"),
-        "RPC_CLIENT_KEY": str(folder / "client.key"),
-    }
 
 
 @pytest.fixture(scope="module")
@@ -241,23 +171,6 @@ async def test_the_demo_brings_a_key_and_takes_it_along(world: World) -> None:
     await with_key(world.system.settings, demo)
     assert "the books balance" in screen.getvalue()
     assert "revoked" in (await world.command("key", "list")).splitlines()[-1]
-
-
-async def test_a_page_from_elsewhere_cannot_use_the_browser_of_this_machine(client: Client) -> None:
-    """While no key is needed, on the system without keys."""
-    for headers in (
-        {"Origin": "https://elsewhere.example"},
-        {"Host": "elsewhere.example"},
-        {"Origin": "null"},
-        {"Host": "]["},
-    ):
-        problem(await client.http.get(f"{client.salesapi}/bulksms", headers=headers), 403)
-    with pytest.raises(InvalidStatus) as refused:
-        async with connect(f"{client.webapi.replace('http', 'ws')}/ws", origin=Origin("https://elsewhere.example")):
-            pass
-    assert refused.value.response.status_code == 403
-    same = {"Origin": f"http://localhost:{client.settings.webapi_port}"}
-    assert (await client.http.get(f"{client.salesapi}/bulksms", headers=same)).status_code == 200
 
 
 # WebSocket
@@ -438,27 +351,3 @@ async def test_logs_hold_no_number_and_no_secret(world: World) -> None:
     assert not re.search(r"\+35840\d{7}", logs)
     assert "no key is needed" in world.log("salesapi"), "said while it was so"
     assert "no key is needed" in world.log("webapi")
-
-
-def test_numbers_and_keys_are_masked_wherever_they_stand() -> None:
-    key = "bsk_" + 32 * "a"
-    said = f'Error("+358401234567") {{"to": "+14155550123"}} {key}_Se-cret_1, at +02:00'
-    assert masked(said) == f'Error("+3584***67") {{"to": "+1415***23"}} {key}_***, at +02:00'
-
-
-@pytest.mark.parametrize(
-    ("service", "environ", "words"),
-    [
-        ("webapi", {"WEBAPI_HOST": "0.0.0.0"}, "key create --operator"),
-        ("salesapi", {"SALESAPI_HOST": "0.0.0.0"}, "CALLBACK_SECRETS"),
-        ("salesapi", {"SALESAPI_HOST": "0.0.0.0", "CALLBACK_SECRETS": "of sixteen letters"}, "key create --operator"),
-        ("rpc", {"RPC_ADDRESS": "0.0.0.0:18993"}, "RPC_TOKEN"),
-    ],
-)
-def test_what_asks_for_no_secret_refuses_to_be_reached_from_elsewhere(
-    system: System, service: str, environ: dict[str, str], words: str
-) -> None:
-    addresses = {"DS_DSN": system.settings.ds_dsn, "RPC_ADDRESS": system.settings.rpc_address}
-    done = run("python", "console.py", service, "serve", **{**addresses, **environ})
-    assert done.returncode == 1
-    assert words in done.stderr.splitlines()[-1]
