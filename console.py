@@ -13,7 +13,9 @@ from uuid import UUID
 import click
 from rich.console import Console
 
+from common.protected import UnprotectedError
 from common.settings import Settings, SettingsError, given, load
+from workspace.commands import key_commands, with_key, workspace_commands
 
 if TYPE_CHECKING:
     from common.system import System
@@ -32,7 +34,10 @@ def service(name: str, about: str, start: Callable[[Settings], None]) -> None:
 
     @group.command(help=f"Run {about[0].lower()}{about[1:]}")
     def serve() -> None:
-        start(_settings())
+        try:
+            start(_settings())
+        except UnprotectedError as error:
+            sys.exit(f"console.py: {error}")
 
 
 def _webapi(settings: Settings) -> None:
@@ -63,6 +68,8 @@ service("webapi", "Node 1: the credit of workspaces, over HTTP and WebSocket.", 
 service("salesapi", "Node 2: campaigns and the carrier's callbacks, over HTTP.", _salesapi)
 service("rpc", "Node 3: the gRPC server.", _rpc)
 service("carrier", "The simulated mobile carrier.", _carrier)
+cli.add_command(workspace_commands)
+cli.add_command(key_commands)
 
 
 @cli.command()
@@ -74,7 +81,7 @@ def demo(contacts: Path) -> None:
     screen = Console()
     with _system() as system:
         try:
-            asyncio.run(Demo(system.settings, contacts, screen).run())
+            asyncio.run(with_key(system.settings, lambda key: Demo(system.settings, contacts, screen, key).run()))
         except DemoFailedError as error:
             raise click.ClickException(str(error)) from None
     click.echo(

@@ -138,13 +138,15 @@ class Benchmark:
         await bench.start(created)
         await self._all_submitted(bench, created)
         share = plan.callbacks // 3
-        most = await processes.load(url, campaign, share, connections=_CONNECTIONS)
+        secret = bench.system.settings.callback_keys[0].decode()
+        most = await processes.load(url, campaign, share, connections=_CONNECTIONS, secret=secret)
         self._take("callbacks", most.requests_per_s, "reports/s")
-        arrays = await processes.load(url, campaign, share, first=share, array=_ARRAY, connections=16)
+        arrays = await processes.load(url, campaign, share, first=share, array=_ARRAY, connections=16, secret=secret)
         self._take("callbacks, arrays", arrays.reports_per_s, "reports/s")
         rate = 0.8 * most.requests_per_s
         count = min(share, int(rate * plan.seconds))
-        steady = await processes.load(url, campaign, count, first=2 * share, rate=rate, connections=_CONNECTIONS)
+        options = {"rate": rate, "connections": _CONNECTIONS, "secret": secret}
+        steady = await processes.load(url, campaign, count, first=2 * share, **options)
         self._take("callbacks at 80%, p50", steady.p50_ms, "ms")
         self._take("callbacks at 80%, p99", steady.p99_ms, "ms")
         await bench.behave(paused=False, failed=0.02, array=_ARRAY)

@@ -1,6 +1,6 @@
 """The callback ceiling: `/callback` on the same HTTP server, parsing the same reports, with no database behind it.
 
-python -m benchmarks.ceiling PORT
+python -m benchmarks.ceiling PORT [SECRET]
 """
 
 import sys
@@ -13,6 +13,7 @@ from bulksms.report_writer import Done, Outcome
 from bulksms.reports import Step
 from common import web
 from salesapi.salesapi.callback_lane import protocol_factory
+from salesapi.salesapi.signed import Signatures
 
 
 class NoDatabase:
@@ -24,5 +25,6 @@ class NoDatabase:
 
 if __name__ == "__main__":
     writer: Any = NoDatabase()
+    signatures = Signatures([secret.encode() for secret in sys.argv[2:]])
     app = Starlette(routes=[])
-    web.run(web.serve(app, "127.0.0.1", int(sys.argv[1]), http=protocol_factory(writer)))
+    web.run(web.serve(app, "127.0.0.1", int(sys.argv[1]), http=protocol_factory(writer, signatures)))

@@ -77,7 +77,8 @@ class _Load:
 
 async def _run(options: argparse.Namespace) -> Seen:
     load = _Load(options.campaign, options.first, options.count, options.status, options.array, options.rate)
-    poster = Poster(options.url, options.connections, load.take, load.answered)
+    secret = options.secret.encode() or None
+    poster = Poster(options.url, options.connections, load.take, load.answered, secret=secret)
     while not load.done.is_set():
         poster.wake()
         await asyncio.sleep(0.001)
@@ -104,5 +105,6 @@ if __name__ == "__main__":
     parser.add_argument("--array", type=int, default=1)
     parser.add_argument("--rate", type=float, default=0.0, help="requests a second; 0: as fast as they are answered")
     parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--secret", default="", help="signs the callbacks; empty: unsigned")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         print(msgspec.json.encode(runner.run(_run(parser.parse_args()))).decode())

@@ -4,6 +4,7 @@ import asyncio
 import re
 import shutil
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from benchmarks.bench import until
 from benchmarks.load import Seen
 from common.embedded import answers, free_port
 from common.settings import ROOT
+from common.signatures import Secret
 
 _WRK_SCRIPT = """
 local seq = {first} - 1
@@ -24,6 +26,14 @@ request = function()
 end
 """
 
+# wrk cannot sign: one report, signed before it starts, is sent again and again. A server without a database takes it.
+_WRK_SIGNED = """
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "application/json"
+wrk.headers["X-Signature"] = "{signature}"
+wrk.body = '{body}'
+"""
+
 
 async def load(url: str, campaign: str, count: int, **options: object) -> Seen:
     """What our load client saw; `options` are those of `python -m benchmarks.load`."""
@@ -32,12 +42,12 @@ async def load(url: str, campaign: str, count: int, **options: object) -> Seen:
     return msgspec.json.decode(await _output(command), type=Seen)
 
 
-async def wrk(url: str, campaign: str, folder: Path, *, first: int = 0, seconds: int = 3) -> float | None:
-    """Requests a second that wrk saw answered; None where wrk is not installed."""
+async def wrk(url: str, campaign: str, folder: Path, *, secret: str = "", seconds: int = 3) -> float | None:
+    """Requests a second that wrk saw answered; None where wrk is not installed. `secret`: of the ceiling, if any."""
     if shutil.which("wrk") is None:
         return None
     script = folder / "reports.lua"
-    script.write_text(_WRK_SCRIPT.format(first=first, campaign=campaign))
+    script.write_text(_signed(campaign, secret) if secret else _WRK_SCRIPT.format(first=0, campaign=campaign))
     seen = await _output(["wrk", "-t1", "-c64", f"-d{seconds}s", "-s", str(script), url])
     found = re.search(r"Requests/sec:\s+([0-9.]+)", seen.decode())
     if found is None or "Non-2xx" in seen.decode():
@@ -45,11 +55,17 @@ async def wrk(url: str, campaign: str, folder: Path, *, first: int = 0, seconds:
     return float(found[1])
 
 
+def _signed(campaign: str, secret: str) -> str:
+    body = f'{{"message_id":"{campaign}-0","status":"sent","timestamp":"2026-01-01T00:00:00Z"}}'
+    return _WRK_SIGNED.format(body=body, signature=Secret(secret.encode()).sign(body.encode(), time.time()).decode())
+
+
 @asynccontextmanager
-async def ceiling() -> AsyncIterator[str]:
-    """The URL of a `/callback` with no database behind it."""
+async def ceiling(secret: str = "") -> AsyncIterator[str]:
+    """The URL of a `/callback` with no database behind it; with `secret`, one that takes only what is signed."""
     port = free_port(0)
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "benchmarks.ceiling", str(port), cwd=ROOT)
+    command = [sys.executable, "-m", "benchmarks.ceiling", str(port), *([secret] if secret else [])]
+    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT)
     try:
         await until(lambda: asyncio.to_thread(answers, "127.0.0.1", port))
         yield f"http://127.0.0.1:{port}/callback"

@@ -31,9 +31,10 @@ class DemoFailedError(Exception):
 
 
 class Demo:
-    """One campaign from `contacts` through the system at `settings`' addresses."""
+    """One campaign from `contacts` through the system at `settings`' addresses; `key` is an operator's, '' for none."""
 
-    def __init__(self, settings: Settings, contacts: Path, console: Console) -> None:
+    def __init__(self, settings: Settings, contacts: Path, console: Console, key: str) -> None:
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._contacts = contacts
         self._console = console
         self._webapi = f"{settings.webapi_host}:{settings.webapi_port}"
@@ -43,7 +44,7 @@ class Demo:
 
     async def run(self) -> None:
         """Send it, show it, sum it up. Raises DemoFailedError."""
-        async with httpx.AsyncClient(timeout=120) as http, self._watching_credit():
+        async with httpx.AsyncClient(timeout=120, headers=self._headers) as http, self._watching_credit():
             created = await self._create(http)
             await self._top_up_if_needed(http, Decimal(created["total_cost"]))
             before = Decimal((await self._workspace(http))["credit"])
@@ -161,7 +162,7 @@ class Demo:
     @asynccontextmanager
     async def _watching_credit(self) -> AsyncIterator[None]:
         """Keep `_credit` at what the WebSocket tells."""
-        async with connect(f"ws://{self._webapi}/ws") as socket:
+        async with connect(f"ws://{self._webapi}/ws", additional_headers=self._headers) as socket:
             await socket.send(json.dumps({"workspace_id": _SAMPLE_WORKSPACE}))
             task = asyncio.create_task(self._listen(socket))
             yield

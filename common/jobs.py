@@ -7,6 +7,7 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
+from uuid import uuid4
 
 import msgspec
 import structlog
@@ -20,6 +21,8 @@ from redis.backoff import AbstractBackoff, ExponentialBackoff, NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, WatchError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from common import request_id
 
 _LONGEST_STOP = 8  # seconds from SIGTERM to the end of a worker
 
@@ -136,6 +139,16 @@ def _connect(url: str, queue: str, retry: Retry) -> ArqRedis:
     return _Redis(pool_or_conn=pool, job_serializer=serializer, job_deserializer=deserializer, default_queue_name=queue)
 
 
+def _job_id() -> str:
+    """A new job's id: that of the request it is sent for (or nothing), a dot, and what makes it the only one."""
+    return f"{request_id.current()}.{uuid4().hex}"
+
+
+async def bind_request(ctx: dict[str, Any]) -> None:
+    """For a worker's `on_job_start`: what the job logs belongs to the request that sent it."""
+    request_id.bind(ctx["job_id"].partition(".")[0])
+
+
 class JobsUnavailableError(Exception):
     """Redis does not answer, or no worker has done the job in time."""
 
@@ -158,14 +171,14 @@ class JobQueue:
         Raises JobsUnavailableError.
         """
         try:
-            await self._redis.enqueue_job(job, *args, _queue_name=queue, _job_id=job_id)
+            await self._redis.enqueue_job(job, *args, _queue_name=queue, _job_id=job_id or _job_id())
         except (RedisError, OSError) as error:
             raise JobsUnavailableError(f"redis does not answer: {error}") from error
 
     async def call(self, queue: str, job: str, *args: Any, timeout: float) -> Any:
         """Send a job and wait up to `timeout` seconds for what it returns. Raises JobsUnavailableError."""
         try:
-            sent = await self._redis.enqueue_job(job, *args, _queue_name=queue, _expires=timeout)
+            sent = await self._redis.enqueue_job(job, *args, _queue_name=queue, _job_id=_job_id(), _expires=timeout)
             assert sent is not None
             return await sent.result(timeout=timeout, poll_delay=0.02)
         except TimeoutError as error:

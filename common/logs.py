@@ -1,7 +1,10 @@
 """One way to log: structlog over the standard library, so that libraries' lines look like ours."""
 
 import logging
+import re
 import sys
+import time
+from typing import Any
 
 import structlog
 
@@ -9,6 +12,33 @@ import structlog
 _QUIET = ("uvicorn.access", "arq.worker", "arq.connections", "aiosqlite", "alembic.runtime.plugins")
 
 _ALWAYS = "bulksms.ready"  # the logger whose lines every level shows
+
+_PERSONAL = (
+    (re.compile(r"(\+[1-9]\d{3})\d{1,9}(\d{2})(?!\d)"), r"\1***\2"),  # a number in E.164
+    (re.compile(r"(bsk_[0-9a-f]{32})_[\w-]+"), r"\1_***"),  # an API key
+)
+
+
+def masked(text: str) -> str:
+    """The text without what logs must not keep: phone numbers but for their beginnings and ends, secrets of keys."""
+    for pattern, replacement in _PERSONAL:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+class Seldom:
+    """Says yes once in `period` seconds: for a warning that would else be given with every request."""
+
+    def __init__(self, period: float = 10.0) -> None:
+        self._period = period
+        self._next = 0.0
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + self._period
+        return True
 
 
 def ready(what: str) -> None:
@@ -41,6 +71,7 @@ def configure(level: str, service: str) -> None:
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *([] if terminal else [structlog.processors.format_exc_info]),
                 renderer,
+                _mask,
             ],
         )
     )
@@ -50,3 +81,8 @@ def configure(level: str, service: str) -> None:
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     structlog.contextvars.bind_contextvars(service=service)
+
+
+def _mask(logger: Any, method: str, line: Any) -> str:
+    # After the line is made, so that values within values and the words of tracebacks are masked too.
+    return masked(str(line))

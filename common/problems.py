@@ -23,6 +23,7 @@ class Problem(Exception):
     ) -> None:
         super().__init__(detail)
         self.status = status
+        self.title = title
         self.headers = headers or {}
         self.body = {"title": title, "status": status, "detail": detail, **members}
 

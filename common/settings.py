@@ -93,6 +93,29 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
         Seconds, Meta(description="seconds an outbox entry may stay unsettled before it is sent again")
     ] = 5.0
 
+    # who may call
+    key_cache: Annotated[
+        float,
+        Meta(gt=0, le=30, description="seconds a service remembers whose key one is: a revoked key stops that late"),
+    ] = 20.0
+    rate_limit: Annotated[
+        float, Meta(ge=0, description="requests per second that a key may make of a service; 0 is no limit")
+    ] = 100.0
+    rate_burst: Annotated[Count, Meta(description="requests that a key may make at once")] = 200
+    callback_secrets: Annotated[
+        str,
+        Meta(description="secrets of callbacks, by commas: the first signs, each is accepted; empty: unsigned"),
+    ] = ""
+    rpc_token: Annotated[str, Meta(description="what rpc asks its clients for; empty: nothing, on loopback only")] = ""
+    rpc_cert: Annotated[str, Meta(description="rpc: file of its certificate (PEM); empty: no TLS")] = ""
+    rpc_key: Annotated[str, Meta(description="rpc: file of its private key (PEM)")] = ""
+    rpc_client_ca: Annotated[
+        str, Meta(description="rpc: file of the CA whose certificates its clients must show; empty: they show none")
+    ] = ""
+    rpc_ca: Annotated[str, Meta(description="rpc's clients: file of the CA of its certificate; empty: no TLS")] = ""
+    rpc_client_cert: Annotated[str, Meta(description="rpc's clients: file of the certificate they show")] = ""
+    rpc_client_key: Annotated[str, Meta(description="rpc's clients: file of its private key")] = ""
+
     # the simulated carrier
     carrier_failed: Annotated[Share, Meta(description="simulator: share of messages that fail to leave")] = 0.02
     carrier_undelivered: Annotated[Share, Meta(description="simulator: share of sent messages not delivered")] = 0.05
@@ -107,6 +130,16 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
     ] = 1
     carrier_connections: Annotated[Count, Meta(description="simulator: callbacks under way at once")] = 128
     carrier_mps: Annotated[int, Meta(ge=0, description="simulator: messages per second before 429; 0 is no limit")] = 0
+
+    @property
+    def callback_keys(self) -> list[bytes]:
+        """The secrets of signed callbacks; the first one signs."""
+        return [secret.strip().encode() for secret in self.callback_secrets.split(",") if secret.strip()]
+
+    @property
+    def rpc_host(self) -> str:
+        """Where rpc listens, without the port."""
+        return self.rpc_address.rpartition(":")[0].strip("[]")
 
     @property
     def data_path(self) -> Path:
@@ -140,7 +173,10 @@ def table() -> str:
     """The settings as the Markdown table of the README: name, default, meaning."""
     hints = get_type_hints(Settings, include_extras=True)
     rows = ["| setting | default | meaning |", "|---|---|---|"]
-    rows += [f"| `{f.encode_name}` | `{f.default}` | {_description(hints[f.name])} |" for f in _fields()]
+    rows += [
+        f"| `{f.encode_name}` | {f'`{f.default}`' if f.default != '' else ''} | {_description(hints[f.name])} |"
+        for f in _fields()
+    ]
     return "\n".join(rows)
 
 
@@ -171,7 +207,19 @@ def _check(settings: Settings) -> None:
             f"SEND_LEASE={settings.send_lease}: must be above CARRIER_TIMEOUT ({settings.carrier_timeout}), "
             "or a slow answer of the carrier looks like a dead worker"
         )
+    if any(len(secret) < _SHORTEST_SECRET for secret in settings.callback_keys):
+        raise SettingsError(f"CALLBACK_SECRETS: each must have at least {_SHORTEST_SECRET} characters")
+    if settings.rpc_token and len(settings.rpc_token) < _SHORTEST_SECRET:
+        raise SettingsError(f"RPC_TOKEN: must have at least {_SHORTEST_SECRET} characters")
+    for certificate, key in (("rpc_cert", "rpc_key"), ("rpc_client_cert", "rpc_client_key")):
+        if bool(getattr(settings, certificate)) != bool(getattr(settings, key)):
+            raise SettingsError(f"{certificate.upper()} and {key.upper()}: set both or neither")
+    for name in ("rpc_cert", "rpc_key", "rpc_client_ca", "rpc_ca", "rpc_client_cert", "rpc_client_key"):
+        if (path := getattr(settings, name)) and not Path(path).is_file():
+            raise SettingsError(f"{name.upper()}={path!r}: there is no such file")
 
+
+_SHORTEST_SECRET = 16  # characters
 
 _SCHEMES = {
     "ds_dsn": ("postgresql", "postgres"),

@@ -1,6 +1,7 @@
 """The whole system as processes of one command: servers, migrations, seed, services, workers, carrier."""
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -110,6 +111,8 @@ class System:
             self.migrate()
             if not self._servers_only:
                 self._take_ports()
+                if not self.settings.callback_secrets:
+                    self._move(callback_secrets=secrets.token_hex(32))
                 self.start()
         except BaseException:
             self.stop()
@@ -128,7 +131,7 @@ class System:
             name.upper(): str(getattr(self.settings, name))
             for name in (
                 "ds_dsn", "salesdb_dsn", "redis_url", "webapi_port", "salesapi_port", "rpc_address", "carrier_url",
-                "callback_url", "data_dir",
+                "callback_url", "callback_secrets", "data_dir",
             )
         }  # fmt: skip
         return {**self._given, **addresses, "PYTHONUNBUFFERED": "1"}

@@ -1,14 +1,16 @@
 """What the other services ask the rpc node with: typed answers, a deadline on every call, errors of their own."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from decimal import Decimal
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import grpc
 import msgspec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from common.principal import Principal
+from rpc.security import ClientSecurity
 from rpc.stubs import bulksms_pb2, bulksms_pb2_grpc, workspace_credit_pb2, workspace_credit_pb2_grpc
 
 Reply = TypeVar("Reply")
@@ -76,17 +78,23 @@ class ReservationConflictError(RpcError):
     """The campaign holds a reservation of another amount, or none any more."""
 
 
+_NO_SECURITY = ClientSecurity()
+
 _LATER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 
 
 class RpcClient:
     """Asks the rpc node at `address` (host:port); each call has `timeout` seconds, a restart of the node included."""
 
-    def __init__(self, address: str, timeout: float) -> None:
+    def __init__(self, address: str, timeout: float, security: ClientSecurity = _NO_SECURITY) -> None:
         self._timeout = timeout
+        self._security = security
         # A node that was away is tried again within a second, not after gRPC's own two minutes.
-        self._channel = grpc.aio.insecure_channel(
-            address, options=[("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
+        options = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
+        self._channel = (
+            grpc.aio.secure_channel(address, security.credentials, options=options)
+            if security.credentials
+            else grpc.aio.insecure_channel(address, options=options)
         )
         self._credit = workspace_credit_pb2_grpc.WorkspaceCreditStub(self._channel)
         self._bulksms = bulksms_pb2_grpc.BulkSmsStub(self._channel)
@@ -95,7 +103,7 @@ class RpcClient:
     async def get_workspace_credit(self, workspace_id: UUID) -> WorkspaceCredit:
         """The workspace's credit now. Raises NotFoundError, RpcUnavailableError."""
         request = workspace_credit_pb2.GetWorkspaceCreditRequest(workspace_id=str(workspace_id))
-        return _credit(await _ask(self._credit.GetWorkspaceCredit(request, timeout=self._timeout, wait_for_ready=True)))
+        return _credit(await self._ask(self._credit.GetWorkspaceCredit, request))
 
     async def reserve_credit(self, workspace_id: UUID, campaign_id: UUID, amount: Decimal) -> WorkspaceCredit:
         """Set `amount` credits aside for a campaign; repeating it changes nothing.
@@ -105,32 +113,47 @@ class RpcClient:
         request = workspace_credit_pb2.ReserveCreditRequest(
             workspace_id=str(workspace_id), campaign_id=str(campaign_id), amount=str(amount)
         )
-        return _credit(await _ask(self._credit.ReserveCredit(request, timeout=self._timeout, wait_for_ready=True)))
+        return _credit(await self._ask(self._credit.ReserveCredit, request))
 
     async def release_credit(self, workspace_id: UUID, campaign_id: UUID) -> WorkspaceCredit:
         """Give back what a campaign that will not run has reserved, and let it reserve nothing more."""
         request = workspace_credit_pb2.ReleaseCreditRequest(
             workspace_id=str(workspace_id), campaign_id=str(campaign_id)
         )
-        return _credit(await _ask(self._credit.ReleaseCredit(request, timeout=self._timeout, wait_for_ready=True)))
+        return _credit(await self._ask(self._credit.ReleaseCredit, request))
+
+    async def verify_key(self, key: str) -> Principal | None:
+        """Whose an API key is, None if nobody's. Raises RpcUnavailableError."""
+        request = workspace_credit_pb2.VerifyKeyRequest(key=key)
+        try:
+            found = await self._ask(self._credit.VerifyKey, request)
+        except NotFoundError:
+            return None
+        return Principal(_uuid(found.key_id), _uuid(found.workspace_id))
 
     async def get_progress(self, bulksms_id: UUID) -> Progress:
         """Where a campaign stands. Raises NotFoundError, RpcUnavailableError."""
         request = bulksms_pb2.GetProgressRequest(bulksms_id=str(bulksms_id))
-        return _progress(await _ask(self._bulksms.GetProgress(request, timeout=self._timeout, wait_for_ready=True)))
+        return _progress(await self._ask(self._bulksms.GetProgress, request))
 
     async def list_progress(self, workspace_id: UUID, limit: int) -> list[Progress]:
         """The newest campaigns of a workspace, up to 100. Raises RpcUnavailableError."""
         request = bulksms_pb2.ListProgressRequest(workspace_id=str(workspace_id), limit=limit)
-        reply = await _ask(self._bulksms.ListProgress(request, timeout=self._timeout, wait_for_ready=True))
+        reply = await self._ask(self._bulksms.ListProgress, request)
         return [_progress(progress) for progress in reply.campaigns]
 
     async def check(self, service: str = "") -> None:
         """Raise RpcUnavailableError unless the node serves `service` (the empty one: the node itself)."""
         request = health_pb2.HealthCheckRequest(service=service)
-        reply = await _ask(self._health.Check(request, timeout=self._timeout, wait_for_ready=True))
+        reply = await self._ask(self._health.Check, request)
         if reply.status != health_pb2.HealthCheckResponse.SERVING:
             raise RpcUnavailableError(f"{service or 'rpc'} is not serving")
+
+    async def _ask(self, method: Callable[..., Awaitable[Reply]], request: Any) -> Reply:
+        try:
+            return await method(request, timeout=self._timeout, wait_for_ready=True, metadata=self._security.metadata())
+        except grpc.aio.AioRpcError as error:
+            raise _error(error) from error
 
     async def close(self) -> None:
         await self._channel.close()
@@ -145,17 +168,12 @@ async def get_workspace_credit(address: str, workspace_id: UUID, timeout: float 
         await client.close()
 
 
-async def _ask(call: Awaitable[Reply]) -> Reply:
-    try:
-        return await call
-    except grpc.aio.AioRpcError as error:
-        raise _error(error) from error
-
-
 def _error(error: grpc.aio.AioRpcError) -> RpcError:
     message = error.details() or error.code().name
     if error.code() in _LATER:
         return RpcUnavailableError(f"rpc does not answer: {message}")
+    if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+        return RpcUnavailableError(f"rpc does not let us in: {message}")
     if error.code() == grpc.StatusCode.NOT_FOUND:
         return NotFoundError(message)
     if error.code() == grpc.StatusCode.FAILED_PRECONDITION:
@@ -164,6 +182,10 @@ def _error(error: grpc.aio.AioRpcError) -> RpcError:
     if error.code() == grpc.StatusCode.ALREADY_EXISTS:
         return ReservationConflictError(message)
     return RpcError(f"{error.code().name}: {message}")
+
+
+def _uuid(value: str) -> UUID | None:
+    return UUID(value) if value else None
 
 
 def _credit(reply: workspace_credit_pb2.Credit) -> WorkspaceCredit:

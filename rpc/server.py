@@ -16,9 +16,11 @@ from bulksms.campaigns import Campaign, CampaignNotFoundError
 from common import logs
 from common.database import UNAVAILABLE, Database
 from common.money import MoneyError, parse_credits
+from common.protected import is_loopback, require
 from common.settings import Settings
+from rpc.security import Guard, server_credentials
 from rpc.stubs import bulksms_pb2, bulksms_pb2_grpc, workspace_credit_pb2, workspace_credit_pb2_grpc
-from workspace import credit
+from workspace import credit, keys
 from workspace.credit import (
     Credit,
     InsufficientCreditError,
@@ -58,7 +60,9 @@ class WorkspaceCreditServicer(workspace_credit_pb2_grpc.WorkspaceCreditServicer)
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"amount: {error}")
         if amount <= 0:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "amount: must be above 0")
-        return _credit(await _answer(context, lambda: credit.reserve(self._ds, workspace_id, campaign_id, amount)))
+        now = await _answer(context, lambda: credit.reserve(self._ds, workspace_id, campaign_id, amount))
+        log.info("credit reserved", workspace_id=str(workspace_id), campaign_id=str(campaign_id), amount=str(amount))
+        return _credit(now)
 
     async def ReleaseCredit(
         self, request: workspace_credit_pb2.ReleaseCreditRequest, context: Context
@@ -66,6 +70,17 @@ class WorkspaceCreditServicer(workspace_credit_pb2_grpc.WorkspaceCreditServicer)
         workspace_id = await _uuid(context, "workspace_id", request.workspace_id)
         campaign_id = await _uuid(context, "campaign_id", request.campaign_id)
         return _credit(await _answer(context, lambda: credit.release(self._ds, workspace_id, campaign_id)))
+
+    async def VerifyKey(
+        self, request: workspace_credit_pb2.VerifyKeyRequest, context: Context
+    ) -> workspace_credit_pb2.Principal:
+        principal = await _answer(context, lambda: keys.verify(self._ds, request.key))
+        if principal is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "nobody's key")
+            raise AssertionError("abort() raises")
+        return workspace_credit_pb2.Principal(
+            key_id=str(principal.key_id or ""), workspace_id=str(principal.workspace_id or "")
+        )
 
 
 class BulkSmsServicer(bulksms_pb2_grpc.BulkSmsServicer):
@@ -155,16 +170,22 @@ def serve(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings) -> None:
+    require(settings.rpc_host, settings.rpc_token, "rpc", "set RPC_TOKEN, here and for its clients")
     ds, salesdb = Database("ds", settings.ds_dsn), Database("salesdb", settings.salesdb_dsn)
     await asyncio.gather(ds.open(wait=False), salesdb.open(wait=False))
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    server = grpc.aio.server(interceptors=[Guard(settings.rpc_token)], options=[("grpc.so_reuseport", 0)])
     workspace_credit_pb2_grpc.add_WorkspaceCreditServicer_to_server(WorkspaceCreditServicer(ds), server)
     bulksms_pb2_grpc.add_BulkSmsServicer_to_server(BulkSmsServicer(salesdb), server)
     statuses = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(statuses, server)
-    server.add_insecure_port(settings.rpc_address)
+    if credentials := server_credentials(settings):
+        server.add_secure_port(settings.rpc_address, credentials)
+    else:
+        server.add_insecure_port(settings.rpc_address)
     await server.start()
-    log.info("rpc listens", address=settings.rpc_address)
+    log.info("rpc listens", address=settings.rpc_address, tls=credentials is not None)
+    if not credentials and not is_loopback(settings.rpc_host):
+        log.warning("RPC_TOKEN goes through the network unencrypted: set RPC_CERT and RPC_KEY, and RPC_CA of clients")
     watches = [
         asyncio.create_task(_watch(statuses, _WORKSPACE_CREDIT, ds)),
         asyncio.create_task(_watch(statuses, _BULKSMS, salesdb)),

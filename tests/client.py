@@ -1,12 +1,17 @@
 """The system as its users call it, for the tests."""
 
 import io
+import time
 from typing import Any
 from uuid import UUID
 
 import httpx
+import msgspec
 
 from common.settings import Settings
+from common.signatures import HEADER, Secret
+
+SECRET, OLD_SECRET = "the secret of the tests", "their secret before that"
 
 
 def csv_of(count: int, first: int = 0) -> bytes:
@@ -24,6 +29,7 @@ class Client:
         self.webapi = f"http://127.0.0.1:{settings.webapi_port}"
         self.salesapi = f"http://127.0.0.1:{settings.salesapi_port}"
         self.carrier = settings.carrier_url
+        self._secret = settings.callback_keys[0].decode()
 
     async def create(
         self,
@@ -60,7 +66,11 @@ class Client:
         return result
 
     async def callback(self, reports: Any) -> httpx.Response:
-        return await self.http.post(f"{self.salesapi}/callback", json=reports)
+        return await self.post_callback(msgspec.json.encode(reports))
+
+    async def post_callback(self, body: bytes) -> httpx.Response:
+        """A callback as the carrier sends it: signed."""
+        return await self.http.post(f"{self.salesapi}/callback", content=body, headers=signed(body, self._secret))
 
     async def completed(self, bulksms_id: str) -> bool:
         return (await self.campaign(bulksms_id))["status"] == "completed"
@@ -73,6 +83,11 @@ class Client:
     async def carrier_stats(self) -> dict[str, int]:
         result: dict[str, int] = (await self.http.get(f"{self.carrier}/stats")).json()
         return result
+
+
+def signed(body: bytes, secret: str = SECRET, age: float = 0) -> dict[str, str]:
+    """The header of a body that was signed `age` seconds ago."""
+    return {HEADER: Secret(secret.encode()).sign(body, time.time() - age).decode()}
 
 
 def problem(answer: httpx.Response, status: int) -> str:

@@ -16,7 +16,7 @@ import pytest
 from common.embedded import free_port
 from common.settings import load
 from common.system import System
-from tests.client import Client
+from tests.client import OLD_SECRET, SECRET, Client
 
 # Latencies short enough for a test, everything else as people get it; a lost job is found again within a second.
 _ENVIRON = {
@@ -49,12 +49,17 @@ def free_ports() -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """The running system."""
-    environ = {**_ENVIRON, **free_ports(), "DATA_DIR": str(tmp_path_factory.mktemp("system"))}
-    settings = load(environ)
-    inherited = {name: value for name, value in os.environ.items() if not name.endswith(("_DSN", "_URL"))}
-    with System(settings, configured=set(), environ={**inherited, **environ}) as running:
+    """The running system, in which no key was made."""
+    secrets = f"{SECRET},{OLD_SECRET}"
+    with start(tmp_path_factory.mktemp("system"), CALLBACK_SECRETS=secrets) as running:
         yield running
+
+
+def start(data: Path, **environ: str) -> System:
+    """A system of its own, for a with block."""
+    environ = {**_ENVIRON, **free_ports(), "DATA_DIR": str(data), **environ}
+    inherited = {name: value for name, value in os.environ.items() if not name.endswith(("_DSN", "_URL"))}
+    return System(load(environ), configured=set(), environ={**inherited, **environ})
 
 
 @pytest.fixture(scope="session")

@@ -72,7 +72,7 @@ async def test_one_report_or_an_array_with_counts(client: Client, salesdb: async
     ],
 )
 async def test_what_is_no_report_is_400(client: Client, body: bytes) -> None:
-    answer = await client.http.post(f"{client.salesapi}/callback", content=body)
+    answer = await client.post_callback(body)
     assert "send {message_id" in problem(answer, 400)
 
 

@@ -1,7 +1,8 @@
 """The lane of callbacks speaks HTTP/1.1 as any client may: in pieces, in heaps, wrongly, and on to something else."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import hmac
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -9,7 +10,8 @@ import msgspec
 import pytest
 
 from common.embedded import host_and_port
-from tests.client import Client
+from common.signatures import Secret
+from tests.client import OLD_SECRET, Client, signed
 
 REPORT = b'{"message_id":"no-id-of-ours","status":"sent","timestamp":"2026-01-01T00:00:00Z"}'
 APPLIED = {"applied": 0, "stale": 0, "unknown": 1}
@@ -17,7 +19,14 @@ APPLIED = {"applied": 0, "stale": 0, "unknown": 1}
 
 def post(body: bytes = REPORT, target: bytes = b"/callback", *headers: bytes, version: bytes = b"1.1") -> bytes:
     lines = [b"POST %s HTTP/%s" % (target, version), b"Host: x", b"Content-Length: %d" % len(body), *headers]
+    if not any(header.startswith(b"X-Signature") for header in headers):
+        lines.append(signature(body))
     return b"\r\n".join([*lines, b"", body])
+
+
+def signature(body: bytes, **how: Any) -> bytes:
+    [(name, value)] = signed(body, **how).items()
+    return f"{name}: {value}".encode()
 
 
 class Wire:
@@ -75,7 +84,7 @@ async def test_a_request_in_single_bytes(wire: Wire) -> None:
 
 
 async def test_a_body_in_chunks(wire: Wire) -> None:
-    head = b"POST /callback HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = b"POST /callback HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n%s\r\n\r\n" % signature(REPORT)
     wire.send(head + b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in (REPORT[:7], REPORT[7:])) + b"0\r\n\r\n")
     assert (await wire.answer())[:2] == (200, APPLIED)
 
@@ -147,3 +156,40 @@ async def test_what_is_no_request_is_refused_after_the_answers_before_it(wire: W
 async def test_another_method_is_405(client: Client) -> None:
     answer = await client.http.get(f"{client.salesapi}/callback")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+@pytest.mark.parametrize("target", [b"/callback", b"http://salesapi/callback"])
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        (lambda: b"X-Signature: ", "missing"),
+        (lambda: b"X-Signature: t=now,v1=00", "another secret or body"),
+        (lambda: b"X-Signature: v1=00", "another secret or body"),
+        (lambda: signature(REPORT + b" "), "another secret or body"),
+        (lambda: signature(REPORT, secret="of someone else"), "another secret or body"),
+        (lambda: signature(REPORT, age=-400), "s old"),
+        (lambda: signature(REPORT, age=400), "s old"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_a_callback_that_is_not_signed_as_it_should_be_is_401(
+    wire: Wire, target: bytes, header: Callable[[], bytes], words: str
+) -> None:
+    wire.send(post(REPORT, target, header()) + post())
+    status, body, headers = await wire.answer()
+    assert (status, headers["content-type"]) == (401, "application/problem+json")
+    assert words in body["detail"]
+    assert headers["www-authenticate"]
+    if target == b"/callback":
+        assert (await wire.answer())[0] == 200, "the connection goes on"
+
+
+def test_a_signature_is_the_hmac_of_every_librarys() -> None:
+    for secret in (b"k", b"k" * 64, b"k" * 65):
+        made = hmac.digest(secret, b"1700000000.{}", "sha256").hex()
+        assert Secret(secret).sign(b"{}", 1_700_000_000.9) == f"t=1700000000,v1={made}".encode()
+
+
+async def test_two_secrets_count_while_they_are_rotated(wire: Wire) -> None:
+    wire.send(post(REPORT, b"/callback", signature(REPORT, secret=OLD_SECRET)) + post())
+    assert [(await wire.answer())[0] for _ in range(2)] == [200, 200]

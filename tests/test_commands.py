@@ -154,6 +154,10 @@ def test_a_wrong_setting_is_a_clear_error_at_start() -> None:
         ("CARRIER_FAILED", "2"),
         ("LOG_LEVEL", "loud"),
         ("SEND_LEASE", "1"),
+        ("CALLBACK_SECRETS", "long enough to be one,short"),
+        ("RPC_TOKEN", "short"),
+        ("RPC_CERT", "no-such-file.pem"),
+        ("RPC_CA", "no-such-file.pem"),
     ],
 )
 def test_every_setting_is_checked(name: str, value: str) -> None:

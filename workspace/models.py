@@ -7,6 +7,7 @@ from sqlalchemy import (
     DateTime,
     ForeignKey,
     Index,
+    LargeBinary,
     MetaData,
     Numeric,
     Table,
@@ -65,4 +66,17 @@ ledger = Table(
     CheckConstraint("kind IN ('topup', 'reserve', 'charge', 'release')", name="ledger_kind"),
     CheckConstraint("amount > 0", name="ledger_amount"),
     Index("ledger_workspace_id_idx", "workspace_id", "created_at"),
+)
+
+# Keys that callers show; no workspace stands for an operator. The secret itself is nowhere.
+api_key = Table(
+    "api_key",
+    metadata,
+    Column("id", Uuid, primary_key=True, server_default=text("uuidv7()")),
+    Column("workspace_id", Uuid, ForeignKey("workspace.id")),
+    Column("secret_hash", LargeBinary, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    Column("rotated_at", DateTime(timezone=True)),
+    Column("revoked_at", DateTime(timezone=True)),
+    CheckConstraint("octet_length(secret_hash) = 32", name="api_key_secret_hash"),
 )

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n rpc/stubs/workspace_credit.proto\x12\x10workspace_credit\"1\n\x19GetWorkspaceCreditRequest\x12\x14\n\x0cworkspace_id\x18\x01 \x01(\t\"Q\n\x14ReserveCreditRequest\x12\x14\n\x0cworkspace_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x61mpaign_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61mount\x18\x03 \x01(\t\"A\n\x14ReleaseCreditRequest\x12\x14\n\x0cworkspace_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x61mpaign_id\x18\x02 \x01(\t\"r\n\x06\x43redit\x12\x14\n\x0cworkspace_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06\x63redit\x18\x03 \x01(\t\x12\x10\n\x08reserved\x18\x04 \x01(\t\x12\x11\n\tavailable\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\x03\x32\x94\x02\n\x0fWorkspaceCredit\x12[\n\x12GetWorkspaceCredit\x12+.workspace_credit.GetWorkspaceCreditRequest\x1a\x18.workspace_credit.Credit\x12Q\n\rReserveCredit\x12&.workspace_credit.ReserveCreditRequest\x1a\x18.workspace_credit.Credit\x12Q\n\rReleaseCredit\x12&.workspace_credit.ReleaseCreditRequest\x1a\x18.workspace_credit.Creditb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n rpc/stubs/workspace_credit.proto\x12\x10workspace_credit\"1\n\x19GetWorkspaceCreditRequest\x12\x14\n\x0cworkspace_id\x18\x01 \x01(\t\"Q\n\x14ReserveCreditRequest\x12\x14\n\x0cworkspace_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x61mpaign_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61mount\x18\x03 \x01(\t\"A\n\x14ReleaseCreditRequest\x12\x14\n\x0cworkspace_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x61mpaign_id\x18\x02 \x01(\t\"\x1f\n\x10VerifyKeyRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\"1\n\tPrincipal\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x14\n\x0cworkspace_id\x18\x02 \x01(\t\"r\n\x06\x43redit\x12\x14\n\x0cworkspace_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06\x63redit\x18\x03 \x01(\t\x12\x10\n\x08reserved\x18\x04 \x01(\t\x12\x11\n\tavailable\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\x03\x32\xe2\x02\n\x0fWorkspaceCredit\x12[\n\x12GetWorkspaceCredit\x12+.workspace_credit.GetWorkspaceCreditRequest\x1a\x18.workspace_credit.Credit\x12Q\n\rReserveCredit\x12&.workspace_credit.ReserveCreditRequest\x1a\x18.workspace_credit.Credit\x12Q\n\rReleaseCredit\x12&.workspace_credit.ReleaseCreditRequest\x1a\x18.workspace_credit.Credit\x12L\n\tVerifyKey\x12\".workspace_credit.VerifyKeyRequest\x1a\x1b.workspace_credit.Principalb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,8 +37,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESERVECREDITREQUEST']._serialized_end=186
   _globals['_RELEASECREDITREQUEST']._serialized_start=188
   _globals['_RELEASECREDITREQUEST']._serialized_end=253
-  _globals['_CREDIT']._serialized_start=255
-  _globals['_CREDIT']._serialized_end=369
-  _globals['_WORKSPACECREDIT']._serialized_start=372
-  _globals['_WORKSPACECREDIT']._serialized_end=648
+  _globals['_VERIFYKEYREQUEST']._serialized_start=255
+  _globals['_VERIFYKEYREQUEST']._serialized_end=286
+  _globals['_PRINCIPAL']._serialized_start=288
+  _globals['_PRINCIPAL']._serialized_end=337
+  _globals['_CREDIT']._serialized_start=339
+  _globals['_CREDIT']._serialized_end=453
+  _globals['_WORKSPACECREDIT']._serialized_start=456
+  _globals['_WORKSPACECREDIT']._serialized_end=810
 # @@protoc_insertion_point(module_scope)

@@ -28,6 +28,20 @@ class ReleaseCreditRequest(_message.Message):
     campaign_id: str
     def __init__(self, workspace_id: _Optional[str] = ..., campaign_id: _Optional[str] = ...) -> None: ...
 
+class VerifyKeyRequest(_message.Message):
+    __slots__ = ("key",)
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    def __init__(self, key: _Optional[str] = ...) -> None: ...
+
+class Principal(_message.Message):
+    __slots__ = ("key_id", "workspace_id")
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    WORKSPACE_ID_FIELD_NUMBER: _ClassVar[int]
+    key_id: str
+    workspace_id: str
+    def __init__(self, key_id: _Optional[str] = ..., workspace_id: _Optional[str] = ...) -> None: ...
+
 class Credit(_message.Message):
     __slots__ = ("workspace_id", "name", "credit", "reserved", "available", "version")
     WORKSPACE_ID_FIELD_NUMBER: _ClassVar[int]

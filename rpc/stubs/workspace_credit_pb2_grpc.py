@@ -49,6 +49,11 @@ class WorkspaceCreditStub:
                 request_serializer=rpc_dot_stubs_dot_workspace__credit__pb2.ReleaseCreditRequest.SerializeToString,
                 response_deserializer=rpc_dot_stubs_dot_workspace__credit__pb2.Credit.FromString,
                 _registered_method=True)
+        self.VerifyKey = channel.unary_unary(
+                '/workspace_credit.WorkspaceCredit/VerifyKey',
+                request_serializer=rpc_dot_stubs_dot_workspace__credit__pb2.VerifyKeyRequest.SerializeToString,
+                response_deserializer=rpc_dot_stubs_dot_workspace__credit__pb2.Principal.FromString,
+                _registered_method=True)
 
 
 class WorkspaceCreditServicer:
@@ -77,6 +82,13 @@ class WorkspaceCreditServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def VerifyKey(self, request, context):
+        """Whose an API key is. NOT_FOUND: nobody's, or it was revoked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WorkspaceCreditServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +106,11 @@ def add_WorkspaceCreditServicer_to_server(servicer, server):
                     servicer.ReleaseCredit,
                     request_deserializer=rpc_dot_stubs_dot_workspace__credit__pb2.ReleaseCreditRequest.FromString,
                     response_serializer=rpc_dot_stubs_dot_workspace__credit__pb2.Credit.SerializeToString,
+            ),
+            'VerifyKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyKey,
+                    request_deserializer=rpc_dot_stubs_dot_workspace__credit__pb2.VerifyKeyRequest.FromString,
+                    response_serializer=rpc_dot_stubs_dot_workspace__credit__pb2.Principal.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -177,6 +194,33 @@ class WorkspaceCredit:
             '/workspace_credit.WorkspaceCredit/ReleaseCredit',
             rpc_dot_stubs_dot_workspace__credit__pb2.ReleaseCreditRequest.SerializeToString,
             rpc_dot_stubs_dot_workspace__credit__pb2.Credit.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/workspace_credit.WorkspaceCredit/VerifyKey',
+            rpc_dot_stubs_dot_workspace__credit__pb2.VerifyKeyRequest.SerializeToString,
+            rpc_dot_stubs_dot_workspace__credit__pb2.Principal.FromString,
             options,
             channel_credentials,
             insecure,

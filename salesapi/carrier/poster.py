@@ -6,11 +6,14 @@ each request, which is most of what a general client spends its time on.
 
 import asyncio
 import ssl
+import time
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import httptools
+
+from common.signatures import HEADER, Secret
 
 T = TypeVar("T")
 
@@ -29,7 +32,8 @@ class Poster(Generic[T]):
     """Posts JSON to `url` over up to `connections` connections, one request at a time on each.
 
     `take` gives the next body and what it stands for, or None while there is none: then `wake` when there is.
-    `done` is told the answer to each. `timeout`: seconds for an answer, after which the connection is given up.
+    `done` is told the answer to each. `secret` signs each body at the moment it goes out; None: unsigned.
+    `timeout`: seconds for an answer, after which the connection is given up.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class Poster(Generic[T]):
         take: Callable[[], tuple[bytes, T] | None],
         done: Callable[[T, Answer], None],
         *,
+        secret: bytes | None = None,
         timeout: float = 30.0,
     ) -> None:
         parts = urlsplit(url)
@@ -49,8 +54,9 @@ class Poster(Generic[T]):
         self._ssl = ssl.create_default_context() if secure else None
         self._head = (
             f"POST {target} HTTP/1.1\r\nHost: {parts.netloc.rpartition('@')[2]}\r\n"
-            "Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+            "Content-Type: application/json\r\nContent-Length: %d\r\n" + (f"{HEADER}: %b\r\n\r\n" if secret else "\r\n")
         ).encode()
+        self._secret = Secret(secret) if secret else None
         self._limit = connections
         self._take = take
         self._done = done
@@ -120,7 +126,9 @@ class Poster(Generic[T]):
             self._idle.append(line)
             return None
         body, what = taken
-        return self._head % len(body) + body, what
+        if self._secret is None:
+            return self._head % len(body) + body, what
+        return self._head % (len(body), self._secret.sign(body, time.time())) + body, what
 
     def answered(self, what: T, answer: Answer) -> None:
         self._done(what, answer)

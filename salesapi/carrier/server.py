@@ -3,7 +3,8 @@
 `POST /messages` with `{callback_url, messages: [{message_id, to, text}]}` takes a batch: 202 `{accepted, rejected:
 [{message_id, reason}]}`. With the header `Idempotency-Key`, the same batch sent again is answered the same and reaches
 the phones once; without it each call is a batch of its own. Reports come to `callback_url` as
-`{message_id, status, timestamp, error_code?}`, or in arrays. `GET /stats` and `GET /stats/phones/{number}` count.
+`{message_id, status, timestamp, error_code?}`, or in arrays; signed where `CALLBACK_SECRETS` is set. `GET /stats` and
+`GET /stats/phones/{number}` count.
 
 `POST /behaviour` changes it while it runs, each member on its own: `failed undelivered duplicates swapped latency`
 (of messages accepted from then on, as their fates are theirs), `array`, `mps`, `paused` (no reports while true), and
@@ -169,6 +170,7 @@ async def _serve(settings: Settings) -> None:
         array=settings.carrier_array,
         connections=settings.carrier_connections,
         mps=settings.carrier_mps,
+        secret=next(iter(settings.callback_keys), None),
     )
     app = Starlette(routes=Endpoints(simulator, store).routes)
     problems.install(app)

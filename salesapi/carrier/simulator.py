@@ -98,15 +98,21 @@ class _Receiver:
 
 
 class Simulator:
-    """Accepts and reports; `array` is how many reports go in one callback, 1 sends each by itself."""
+    """Accepts and reports; `array` is how many reports go in one callback, 1 sends each by itself.
 
-    def __init__(self, store: Store, odds: Odds, *, array: int, connections: int, mps: int) -> None:
+    `secret` signs the callbacks; None leaves them unsigned.
+    """
+
+    def __init__(
+        self, store: Store, odds: Odds, *, array: int, connections: int, mps: int, secret: bytes | None = None
+    ) -> None:
         self.odds = odds
         self.array = array
         self.rate = Rate(mps)
         self.paused = False
         self._store = store
         self._connections = connections
+        self._secret = secret
         self._receivers: dict[str, _Receiver] = {}
         self._backlog: deque[int] = deque()  # batches in the store that are not in memory
         self._pending = 0  # messages in memory
@@ -179,7 +185,9 @@ class Simulator:
 
     def _new_receiver(self, url: str) -> _Receiver:
         receiver = self._receivers[url] = _Receiver()
-        receiver.poster = Poster(url, self._connections, lambda: self._take(receiver), self._answered)
+        receiver.poster = Poster(
+            url, self._connections, lambda: self._take(receiver), self._answered, secret=self._secret
+        )
         return receiver
 
     def _schedule(self, due: _Due, delay: float) -> None:

@@ -19,6 +19,8 @@ from bulksms.status import SmsStatus
 from common import web
 from common.database import UNAVAILABLE
 from common.problems import Problem, unavailable
+from common.signatures import HEADER
+from salesapi.salesapi.signed import Signatures
 
 log = structlog.get_logger()
 
@@ -83,12 +85,15 @@ def problem_of(error: Exception) -> Problem:
 class Callback:
     """The endpoint, over a writer that commits."""
 
-    def __init__(self, writer: ReportWriter) -> None:
+    def __init__(self, writer: ReportWriter, signatures: Signatures) -> None:
         self._writer = writer
+        self._signatures = signatures
 
     async def endpoint(self, request: Request) -> Response:
         try:
-            steps, foreign = decode(await web.read(request, MOST_BYTES))
+            body = await web.read(request, MOST_BYTES)
+            self._signatures.check(request.headers.get(HEADER, "").encode("latin-1"), body)
+            steps, foreign = decode(body)
             outcome = await self._writer.write(steps)
         except Exception as error:
             raise problem_of(error) from None

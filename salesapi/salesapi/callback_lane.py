@@ -17,36 +17,48 @@ from uvicorn.server import ServerState
 
 from bulksms.report_writer import Outcome, ReportWriter
 from common.problems import Problem
+from common.signatures import HEADER
 from salesapi.salesapi.callback import MOST_BYTES, decode, encode, problem_of
+from salesapi.salesapi.signed import Signatures
 
 _PATH = b"/callback"
 _BEGINNINGS = (b"POST /callback ", b"POST /callback?")
 _LONGEST_BEGINNING = max(map(len, _BEGINNINGS))
+_SIGNATURE = HEADER.lower().encode()
 _MOST_HEADERS = 64 * 1024  # bytes
 _MOST_WAITING = 64  # requests on a connection, sent before the first was answered
 _IDLE = 75.0  # seconds; longer than clients keep theirs, or a request may meet a connection being closed
 
 
-def protocol_factory(writer: ReportWriter) -> Callable[..., asyncio.Protocol]:
+def protocol_factory(writer: ReportWriter, signatures: Signatures) -> Callable[..., asyncio.Protocol]:
     """What uvicorn makes a connection's protocol with: a lane to `writer`, and its own protocol for all else."""
 
     def make(server_state: ServerState, **others: Any) -> asyncio.Protocol:
-        return CallbackLane(writer, server_state, lambda: HttpToolsProtocol(server_state=server_state, **others))
+        def otherwise() -> HttpToolsProtocol:
+            return HttpToolsProtocol(server_state=server_state, **others)
+
+        return CallbackLane(writer, signatures, server_state, otherwise)
 
     return make
 
 
-# A request that has come in: its body, and whether the connection is kept after the answer; or why it is refused.
-_Request = tuple[bytearray, bool] | Problem
+# A request that has come in: its body and signature, and whether the connection is kept after the answer; or why it
+# is refused.
+_Request = tuple[bytearray, bytes, bool] | Problem
 
 
 class CallbackLane(asyncio.Protocol):
     """One connection; its requests are answered in their order."""
 
     def __init__(
-        self, writer: ReportWriter, server_state: ServerState, otherwise: Callable[[], HttpToolsProtocol]
+        self,
+        writer: ReportWriter,
+        signatures: Signatures,
+        server_state: ServerState,
+        otherwise: Callable[[], HttpToolsProtocol],
     ) -> None:
         self._writer = writer
+        self._signatures = signatures
         self._server = server_state
         self._otherwise = otherwise
         self._parser = httptools.HttpRequestParser(self)
@@ -58,6 +70,7 @@ class CallbackLane(asyncio.Protocol):
         self._received = 0  # bytes of the request that is coming in
         self._url = b""
         self._body = bytearray()
+        self._signature = b""
         self._waiting: deque[_Request] = deque()
         self._busy = False  # a request is with the writer
         self._keep = True  # the connection is kept after its answer
@@ -92,7 +105,7 @@ class CallbackLane(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._refuse(Problem(400, "HTTP not understood", "this is no request of HTTP/1.1"))
         if self._received > MOST_BYTES + _MOST_HEADERS:
-            self._refuse(Problem(413, "Body too large", f"this takes at most {MOST_BYTES} bytes"))
+            self._refuse(_TOO_LARGE)
 
     def eof_received(self) -> bool:
         """Whoever sends no more may still wait for answers."""
@@ -113,12 +126,16 @@ class CallbackLane(asyncio.Protocol):
         self._between = False
         self._url = b""
         self._body = bytearray()
+        self._signature = b""
 
     def on_url(self, url: bytes) -> None:
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() == b"expect" and value.lower() == b"100-continue" and not self._busy:
+        name = name.lower()
+        if name == _SIGNATURE:
+            self._signature = value
+        elif name == b"expect" and value.lower() == b"100-continue" and not self._busy:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
@@ -127,10 +144,14 @@ class CallbackLane(asyncio.Protocol):
     def on_message_complete(self) -> None:
         self._received = 0
         self._between = True
-        if self._url.partition(b"?")[0] != _PATH or self._parser.get_method() != b"POST":
+        if self._parser.should_upgrade():
+            return  # the parser raises this next, and it is refused
+        if len(self._body) > MOST_BYTES:
+            self._refuse(_TOO_LARGE)
+        elif self._url.partition(b"?")[0] != _PATH or self._parser.get_method() != b"POST":
             self.shutdown()  # something else, in one piece with a callback: rare enough to be asked for once more
         else:
-            self._take((self._body, self._parser.should_keep_alive()))
+            self._take((self._body, self._signature, self._parser.should_keep_alive()))
 
     # The life of a request.
 
@@ -150,8 +171,9 @@ class CallbackLane(asyncio.Protocol):
             self._end(request)
             return
         self._busy = True
-        body, self._keep = request
+        body, signature, self._keep = request
         try:
+            self._signatures.check(signature, body)
             steps, self._foreign = decode(body)
             self._writer.submit(steps, self._end)
         except Exception as error:
@@ -216,4 +238,5 @@ class CallbackLane(asyncio.Protocol):
             self._loop.call_later(_IDLE - idle, self._close_if_idle)
 
 
+_TOO_LARGE = Problem(413, "Body too large", f"this takes at most {MOST_BYTES} bytes")
 _OK = b"HTTP/1.1 200 OK\r\n"

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bulksms import campaigns, controls, retry
+from bulksms import controls, retry
 from bulksms.campaigns import Campaign, CampaignNotFoundError
 from bulksms.controls import WrongStateError
 from bulksms.idempotency import KeyTakenError
@@ -21,6 +21,7 @@ from common.problems import Problem
 from common.web import body, json
 from rpc.client import InsufficientCreditError, NotFoundError, RpcUnavailableError
 from salesapi.salesapi import idempotent
+from salesapi.salesapi.ownership import owned
 from salesapi.salesapi.present import encode, present
 from salesapi.salesapi.running import Runner
 
@@ -76,13 +77,14 @@ class Controls:
         """`POST /run`: start a campaign, now or at a time."""
         asked = await body(request, Run)
         async with _answering("can be run"):
+            campaign = await owned(self._salesdb, request, asked.bulksms_id)
             if asked.scheduled_for is not None:
                 moment = check_moment(asked.scheduled_for)
                 return json(present(await controls.schedule(self._salesdb, asked.bulksms_id, moment)), 202)
             key = idempotent.key_of(request)
             if key is None:
                 return json(present(await self._runner.run(asked.bulksms_id)), 202)
-            return await self._run_once(await campaigns.get(self._salesdb, asked.bulksms_id), key)
+            return await self._run_once(campaign, key)
 
     async def _run_once(self, campaign: Campaign, key: str) -> Response:
         once = controls.run_key(campaign, key)
@@ -99,24 +101,27 @@ class Controls:
         """`POST /pause`: take nothing more of a campaign to the carrier."""
         asked = await body(request, Named)
         async with _answering("can be paused"):
+            await owned(self._salesdb, request, asked.bulksms_id)
             return json(present(await controls.pause(self._salesdb, asked.bulksms_id)))
 
     async def resume(self, request: Request) -> Response:
         """`POST /resume`: go on with a paused campaign."""
         asked = await body(request, Named)
         async with _answering("can be resumed"):
+            await owned(self._salesdb, request, asked.bulksms_id)
             return json(present(await self._runner.resume(asked.bulksms_id)))
 
     async def cancel(self, request: Request) -> Response:
         """`POST /cancel`: end a campaign; what has not gone to the carrier never will."""
         asked = await body(request, Named)
         async with _answering("can be cancelled"):
+            await owned(self._salesdb, request, asked.bulksms_id)
             return json(present(await self._runner.cancel(asked.bulksms_id)))
 
     async def retry_failed(self, request: Request) -> Response:
         """`POST /bulksms/{id}/retry-failed`: a new campaign of the contacts that one has failed to reach."""
         async with _answering("has ended, so that its failed contacts can be retried"):
-            first = await campaigns.find(self._salesdb, request.path_params["bulksms_id"])
+            first = await owned(self._salesdb, request, request.path_params["bulksms_id"])
             key = idempotent.key_of(request)
             if key and (known := await idempotent.replay(self._salesdb, retry.retry_key(first, key), 201)):
                 return known

@@ -20,7 +20,9 @@ from bulksms.idempotency import Key, KeyTakenError
 from bulksms.message import MessageError, count_segments
 from bulksms.phone import PhoneNormaliser
 from bulksms.upload import Created, NoContactsError
+from common.access import caller
 from common.database import Database
+from common.principal import Principal
 from common.problems import Problem, unavailable
 from rpc.client import NotFoundError, RpcClient, RpcUnavailableError
 from salesapi.salesapi import idempotent
@@ -44,7 +46,7 @@ class Create:
     async def endpoint(self, request: Request) -> Response:
         form = await self._form(request)
         try:
-            return await self._create(form, idempotent.key_of(request))
+            return await self._create(form, caller(request), idempotent.key_of(request))
         finally:
             await form.close()
 
@@ -66,7 +68,7 @@ class Create:
         except MultiPartException as error:
             raise Problem(400, "Multipart not understood", error.message) from None
 
-    async def _create(self, form: FormData, key: str | None) -> Response:
+    async def _create(self, form: FormData, principal: Principal, key: str | None) -> Response:
         name, message = _text(form, "name").strip(), _text(form, "message")
         file = form.get("file")
         if not isinstance(file, UploadFile):
@@ -76,7 +78,7 @@ class Create:
         if not 1 <= len(name) <= _NAME_LENGTH or "\x00" in name:
             raise Problem(422, "Name not usable", f"name: must have 1 to {_NAME_LENGTH} characters")
         workspace_id = _uuid(form)
-        await self._check_workspace(workspace_id)
+        await self._check_workspace(workspace_id, principal)
         scheduled_for = _moment(form)
         once = None
         if key is not None:
@@ -106,7 +108,9 @@ class Create:
             return await idempotent.replayed(self._salesdb, once, 201)
         return idempotent.answer(made, 201)
 
-    async def _check_workspace(self, workspace_id: UUID) -> None:
+    async def _check_workspace(self, workspace_id: UUID, principal: Principal) -> None:
+        if not principal.sees(workspace_id):
+            raise Problem(404, "No such workspace", f"workspace_id: there is no workspace {workspace_id}")
         try:
             await self._rpc.get_workspace_credit(workspace_id)
         except NotFoundError as error:

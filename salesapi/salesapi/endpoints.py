@@ -15,9 +15,11 @@ from starlette.routing import Route
 from bulksms import campaigns
 from bulksms.campaigns import Campaign, CampaignNotFoundError, Contact
 from bulksms.status import SmsStatus
+from common.access import caller
 from common.database import Database
 from common.problems import Problem
 from common.web import json
+from salesapi.salesapi.ownership import owned
 from salesapi.salesapi.present import present
 
 T = TypeVar("T")
@@ -44,7 +46,7 @@ class Endpoints:
 
     async def list(self, request: Request) -> Response:
         """`GET /bulksms?workspace_id=&cursor=&limit=`: campaigns, newest first."""
-        workspace_id = _query(request, "workspace_id", UUID)
+        workspace_id = _workspace(request)
         limit = _limit(request)
         found = await campaigns.page(self._salesdb, workspace_id, _cursor(request, UUID), limit)
         return json(
@@ -100,7 +102,7 @@ class Endpoints:
 
     async def _campaign(self, request: Request) -> Campaign:
         try:
-            return await campaigns.find(self._salesdb, request.path_params["bulksms_id"])
+            return await owned(self._salesdb, request, request.path_params["bulksms_id"])
         except CampaignNotFoundError as error:
             raise Problem(404, "No such campaign", str(error)) from None
 
@@ -111,6 +113,14 @@ async def _csv(chunks: AsyncIterator[Iterable[Contact]]) -> AsyncIterator[str]:
         text = io.StringIO()
         csv.writer(text).writerows(chunk)
         yield text.getvalue()
+
+
+def _workspace(request: Request) -> UUID | None:
+    """Whose campaigns are asked for; None for all of them. Raises Problem 404 if the caller may not know of it."""
+    workspace_id = _query(request, "workspace_id", UUID) or caller(request).workspace_id
+    if workspace_id and not caller(request).sees(workspace_id):
+        raise Problem(404, "No such workspace", f"there is no workspace {workspace_id}")
+    return workspace_id
 
 
 def _query(request: Request, name: str, kind: type[T]) -> T | None:

@@ -6,10 +6,14 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from bulksms.report_writer import ReportWriter
-from common import logs, problems, web
+from common import logs, problems, protected, web
+from common.access import Access, Keyring
 from common.database import Database
 from common.jobs import JobQueue
+from common.rate import Limiter
+from common.request_id import RequestIds
 from common.settings import Settings
+from rpc import security
 from rpc.client import RpcClient
 from salesapi.salesapi.callback import Callback
 from salesapi.salesapi.callback_lane import protocol_factory
@@ -18,6 +22,7 @@ from salesapi.salesapi.controls import Controls
 from salesapi.salesapi.create import Create
 from salesapi.salesapi.endpoints import Endpoints
 from salesapi.salesapi.running import Runner
+from salesapi.salesapi.signed import Signatures
 
 
 def serve(settings: Settings) -> None:
@@ -27,9 +32,14 @@ def serve(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings) -> None:
+    host = settings.salesapi_host
+    protected.require(host, settings.callback_keys, "/callback", "set CALLBACK_SECRETS, here and for the carrier")
     salesdb = Database("salesdb", settings.salesdb_dsn)
     jobs = JobQueue.connect(settings.redis_url)
-    rpc = RpcClient(settings.rpc_address, settings.rpc_timeout)
+    rpc = RpcClient(settings.rpc_address, settings.rpc_timeout, security.of_client(settings))
+    keyring = Keyring(rpc.verify_key, host, settings.key_cache)
+    limiter = Limiter.connect(settings.redis_url, settings.rate_limit, settings.rate_burst)
+    signatures = Signatures(settings.callback_keys)
     charges = gathering(jobs)
     writer = ReportWriter(
         salesdb, buffer=settings.callback_buffer, flush=settings.callback_flush, on_entries=charges.add
@@ -52,22 +62,23 @@ async def _serve(settings: Settings) -> None:
             Route("/create", create.endpoint, methods=["POST"]),
             *Controls(salesdb, runner).routes,
             *Endpoints(salesdb).routes,
-            Route("/callback", Callback(writer).endpoint, methods=["POST"]),
+            Route("/callback", Callback(writer, signatures).endpoint, methods=["POST"]),
             *web.health_routes(parts),
         ]
     )
     problems.install(app)
     await salesdb.open(wait=False)
+    await keyring.protect()
     writer.start()
     tasks = [*web.watch(parts), asyncio.create_task(charges.run())]
     await web.serve(
-        app,
-        settings.salesapi_host,
+        RequestIds(Access(app, keyring, limiter, public=("/callback",))),
+        host,
         settings.salesapi_port,
         reuse_port=settings.reuse_port,
-        http=protocol_factory(writer),
+        http=protocol_factory(writer, signatures),
     )
     await writer.close()
     for task in tasks:
         task.cancel()
-    await asyncio.gather(rpc.close(), jobs.close(), salesdb.close())
+    await asyncio.gather(rpc.close(), limiter.close(), jobs.close(), salesdb.close())

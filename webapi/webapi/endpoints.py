@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from common.access import caller
 from common.database import Database
 from common.jobs import GENERAL_QUEUE, JobQueue, JobsUnavailableError
 from common.money import MoneyError, parse_credits
@@ -46,7 +47,7 @@ class Endpoints:
     async def get_workspace(self, request: Request) -> Response:
         """`GET /workspaces/{id}`: the credit now."""
         try:
-            now = await credit.get(self._ds, _uuid(request, "workspace_id"))
+            now = await credit.get(self._ds, _workspace(request))
         except WorkspaceNotFoundError as error:
             raise Problem(404, "No such workspace", str(error)) from None
         return Response(encode(now), media_type="application/json")
@@ -57,7 +58,9 @@ class Endpoints:
         The general worker does it, as it does every change of credit but a reservation. Should no answer come in time,
         sending the same reference again is harmless.
         """
-        workspace_id = _uuid(request, "workspace_id")
+        workspace_id = _workspace(request)
+        if not caller(request).is_operator:
+            raise Problem(403, "Not for this key", "credit is added with an operator's key")
         asked = await body(request, TopUp)
         try:
             amount = parse_credits(asked.amount)
@@ -73,25 +76,41 @@ class Endpoints:
         except JobsUnavailableError as error:
             raise unavailable(f"{error} (send the same reference {reference!r} again: it is added once)") from None
         if done is None:
-            raise Problem(404, "No such workspace", f"there is no workspace {workspace_id}")
+            raise _no_workspace(workspace_id)
         return json({**done, "reference": reference})
 
     async def get_campaign(self, request: Request) -> Response:
         """`GET /bulksms/{id}`: a campaign's progress, asked of the rpc node."""
+        bulksms_id = _uuid(request, "bulksms_id")
         try:
-            return json(await self._rpc.get_progress(_uuid(request, "bulksms_id")))
+            progress = await self._rpc.get_progress(bulksms_id)
         except NotFoundError as error:
             raise Problem(404, "No such campaign", str(error)) from None
         except RpcUnavailableError as error:
             raise unavailable(str(error)) from None
+        if not caller(request).sees(progress.workspace_id):
+            raise Problem(404, "No such campaign", f"there is no campaign {bulksms_id}")
+        return json(progress)
 
     async def list_campaigns(self, request: Request) -> Response:
         """`GET /workspaces/{id}/bulksms`: the newest campaigns of a workspace, asked of the rpc node."""
         try:
-            found = await self._rpc.list_progress(_uuid(request, "workspace_id"), limit=100)
+            found = await self._rpc.list_progress(_workspace(request), limit=100)
         except RpcUnavailableError as error:
             raise unavailable(str(error)) from None
         return json({"bulksms": found})
+
+
+def _workspace(request: Request) -> UUID:
+    """The workspace of the path. Raises Problem 404 if the caller may not know of it, as if it were not there."""
+    workspace_id = _uuid(request, "workspace_id")
+    if not caller(request).sees(workspace_id):
+        raise _no_workspace(workspace_id)
+    return workspace_id
+
+
+def _no_workspace(workspace_id: UUID) -> Problem:
+    return Problem(404, "No such workspace", f"there is no workspace {workspace_id}")
 
 
 def _uuid(request: Request, name: str) -> UUID:

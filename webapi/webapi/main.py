@@ -1,19 +1,25 @@
 """Puts the webapi process together: settings, connections, and the handlers that are given them."""
 
 import asyncio
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 
 from common import logs, problems, web
+from common.access import Access, Keyring
 from common.broadcast import KrispBroadcast
 from common.database import Database
 from common.jobs import JobQueue
+from common.rate import Limiter
+from common.request_id import RequestIds
 from common.settings import Settings
+from rpc import security
 from rpc.client import RpcClient
 from webapi.webapi.endpoints import Endpoints
 from webapi.webapi.news import true_up
 from webapi.webapi.websocket import CreditSocket, ReadyFrames
+from workspace import keys
 
 
 def serve(settings: Settings) -> None:
@@ -26,7 +32,9 @@ async def _serve(settings: Settings) -> None:
     ds = Database("ds", settings.ds_dsn)
     jobs = JobQueue.connect(settings.redis_url)
     broadcast = KrispBroadcast.connect(settings.redis_url)
-    rpc = RpcClient(settings.rpc_address, settings.rpc_timeout)
+    rpc = RpcClient(settings.rpc_address, settings.rpc_timeout, security.of_client(settings))
+    keyring = Keyring(partial(keys.verify, ds), settings.webapi_host, settings.key_cache)
+    limiter = Limiter.connect(settings.redis_url, settings.rate_limit, settings.rate_burst)
     parts = {
         "ds": web.Part(ds.address, ds.check),
         "redis": web.Part(jobs.address, jobs.check),
@@ -36,17 +44,24 @@ async def _serve(settings: Settings) -> None:
         routes=[
             *Endpoints(ds, jobs, rpc).routes,
             *web.health_routes(parts),
-            WebSocketRoute("/ws", CreditSocket(ds, broadcast)),
+            WebSocketRoute("/ws", CreditSocket(ds, broadcast, keyring)),
         ]
     )
     problems.install(app)
     await ds.open(wait=False)
+    await keyring.protect()
     tasks = [
         *web.watch(parts),
         asyncio.create_task(broadcast.run()),
         asyncio.create_task(true_up(ds, broadcast)),
     ]
-    await web.serve(app, settings.webapi_host, settings.webapi_port, reuse_port=settings.reuse_port, ws=ReadyFrames)
+    await web.serve(
+        RequestIds(Access(app, keyring, limiter, strict=("/topup",))),
+        settings.webapi_host,
+        settings.webapi_port,
+        reuse_port=settings.reuse_port,
+        ws=ReadyFrames,
+    )
     for task in tasks:
         task.cancel()
-    await asyncio.gather(rpc.close(), broadcast.close(), jobs.close(), ds.close())
+    await asyncio.gather(rpc.close(), limiter.close(), broadcast.close(), jobs.close(), ds.close())

@@ -1,21 +1,25 @@
-"""`/ws`: a client names workspaces, gets their credit at once and then every change.
+"""`/ws`: a client shows its key, names workspaces, gets their credit at once and then every change.
 
 A client that reads slowly gets the latest of each workspace; what it has not read in time is replaced, never queued.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 import structlog
+from starlette.requests import HTTPConnection
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame, Opcode
 
+from common.access import Keyring, bearer, refuse_pages_from_elsewhere
 from common.broadcast import KrispBroadcast, News, Subscription
 from common.database import Database
+from common.problems import Problem
+from webapi.webapi.doorkeeper import ENTRY, Doorkeeper, close, say
 from webapi.webapi.news import CHANNEL, CreditNews, encode
 from workspace import credit
 from workspace.credit import Credit
@@ -28,12 +32,18 @@ _Ids = Annotated[list[UUID], msgspec.Meta(min_length=1, max_length=_MOST)]
 
 
 class Watch(msgspec.Struct):
-    """What a client sends: `{"workspace_id": "..."}`, or `{"workspace_id": ["...", "..."]}` for several."""
+    """What a client sends: `{"workspace_id": "..."}`, or `{"workspace_id": ["...", "..."]}` for several.
 
-    workspace_id: UUID | _Ids
+    A client that sends no header sends `{"key": "..."}` first, or with it.
+    """
+
+    workspace_id: UUID | _Ids | None = None
+    key: str = ""
 
     @property
     def ids(self) -> list[UUID]:
+        if self.workspace_id is None:
+            return []
         return self.workspace_id if isinstance(self.workspace_id, list) else [self.workspace_id]
 
 
@@ -59,25 +69,49 @@ class _ClientGoneError(Exception):
 class CreditSocket:
     """Serves one WebSocket after another: a bare ASGI callable, since a thousand clients read every change."""
 
-    def __init__(self, ds: Database, broadcast: KrispBroadcast) -> None:
+    def __init__(self, ds: Database, broadcast: KrispBroadcast, keyring: Keyring) -> None:
         self._ds = ds
         self._broadcast = broadcast
+        self._keyring = keyring
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await receive()  # the connection is asked for
+        door = Doorkeeper(self._keyring)
+        connection = HTTPConnection(scope)
+        key = bearer(connection)
+        try:
+            refuse_pages_from_elsewhere(await door.admit(key), connection)
+        except Problem as problem:
+            if key or problem.status != 401:
+                await problem.response()(scope, receive, send)
+                return
         await send({"type": "websocket.accept"})
+        expelling = asyncio.create_task(door.expel(send))
+        write = scope["extensions"]["ready_frames"]["write"]
+        try:
+            await self._serve(door, partial(_Teller, write, send), receive, send)
+        except (_ClientGoneError, OSError):
+            pass  # also while we were sending
+        except Problem as problem:
+            await close(send, problem)
+        finally:
+            expelling.cancel()
+
+    async def _serve(self, door: Doorkeeper, teller: Callable[[], "_Teller"], receive: Any, send: Any) -> None:
+        """Do what the client asks until it goes. Raises _ClientGoneError, or Problem if it is not let in."""
         watching: asyncio.Task[None] | None = None
         try:
             while True:
-                watch = await _receive(receive, send)
-                if watch is None:
-                    continue
+                watch = await _next(door, receive, send)
+                principal = door.principal
+                if watch.key or principal is None:
+                    principal = await door.admit(watch.key)
                 if watching is not None:
                     watching.cancel()
-                teller = _Teller(scope["extensions"]["ready_frames"]["write"], send)
-                watching = asyncio.create_task(self._tell(teller, send, watch.ids))
-        except _ClientGoneError:
-            pass
+                seen = [one for one in watch.ids if principal.sees(one)]
+                for hidden in set(watch.ids) - set(seen):
+                    await say(send, f"there is no workspace {hidden}")
+                watching = asyncio.create_task(self._tell(teller(), send, seen))
         finally:
             if watching is not None:
                 watching.cancel()
@@ -90,7 +124,7 @@ class CreditSocket:
                 found = await credit.get_many(self._ds, ids)
                 await teller.begin(found)
                 for missing in set(ids) - {now.workspace_id for now in found}:
-                    await _say(send, f"there is no workspace {missing}")
+                    await say(send, f"there is no workspace {missing}")
                 await teller.go_on(news)
         except (OSError, RuntimeError):
             pass  # the client has gone while we were sending
@@ -140,16 +174,31 @@ class _Teller:
                 await self._send({"type": "websocket.send", "text": item.data.decode()})
 
 
+async def _next(door: Doorkeeper, receive: Any, send: Any) -> Watch:
+    """The next thing that the client wants. Raises Problem if it does not show a key in time."""
+    try:
+        async with asyncio.timeout(None if door.principal else ENTRY):
+            while (watch := await _receive(receive, send)) is None:
+                pass
+            return watch
+    except TimeoutError:
+        raise Problem(401, "Key needed", f'send {{"key": "..."}} within {ENTRY:g} s') from None
+
+
 async def _receive(receive: Any, send: Any) -> Watch | None:
     """What the client wants to watch from now on; a message that is no such thing is answered with an error."""
     message = await receive()
     if message["type"] == "websocket.disconnect":
         raise _ClientGoneError
     try:
-        return msgspec.json.decode(message.get("text") or message.get("bytes") or b"", type=Watch)
+        watch = msgspec.json.decode(message.get("text") or message.get("bytes") or b"", type=Watch)
     except msgspec.MsgspecError as error:
-        await _say(send, f'{error}; send {{"workspace_id": "<uuid>"}} or a list of up to {_MOST}')
+        await say(send, f'{error}; send {{"workspace_id": "<uuid>"}} or a list of up to {_MOST}')
         return None
+    if watch.workspace_id is None and not watch.key:
+        await say(send, f'workspace_id is missing; send {{"workspace_id": "<uuid>"}} or a list of up to {_MOST}')
+        return None
+    return watch
 
 
 @lru_cache(maxsize=256)
@@ -157,7 +206,3 @@ def _change(data: bytes) -> tuple[UUID, int, bytes]:
     """The workspace and the version of news, and its frame: made once for all the clients that get it."""
     change = msgspec.json.decode(data, type=CreditNews)
     return change.workspace_id, change.version, Frame(Opcode.TEXT, data).serialize(mask=False)
-
-
-async def _say(send: Any, error: str) -> None:
-    await send({"type": "websocket.send", "text": msgspec.json.encode({"error": error}).decode()})

@@ -19,8 +19,18 @@ from bulksms import batches, controls, idempotency, outbox
 from bulksms.controls import WrongStateError
 from common import logs
 from common.database import Database
-from common.jobs import SALES_QUEUE, JobQueue, deserializer, every, serializer, use_uvloop, worker_redis
+from common.jobs import (
+    SALES_QUEUE,
+    JobQueue,
+    bind_request,
+    deserializer,
+    every,
+    serializer,
+    use_uvloop,
+    worker_redis,
+)
 from common.settings import load
+from rpc import security
 from rpc.client import InsufficientCreditError, NotFoundError, RpcClient, RpcError
 from salesapi.carrier.http import HttpCarrier
 from salesapi.salesapi import charges
@@ -34,6 +44,8 @@ log = structlog.get_logger()
 async def send_campaign(ctx: dict[str, Any], bulksms_id: str) -> int:
     """Submit batches of the campaign until none is left. Returns how many."""
     sent: int = await ctx["sender"].send(UUID(bulksms_id))
+    if sent:
+        log.info("batches submitted", bulksms_id=bulksms_id, batches=sent)
     return sent
 
 
@@ -93,7 +105,7 @@ async def startup(ctx: dict[str, Any]) -> None:
     logs.configure(_settings.log_level, "sales_worker")
     ctx["salesdb"] = Database("salesdb", _settings.salesdb_dsn)
     ctx["jobs"] = JobQueue.connect(_settings.redis_url)
-    ctx["rpc"] = RpcClient(_settings.rpc_address, _settings.rpc_timeout)
+    ctx["rpc"] = RpcClient(_settings.rpc_address, _settings.rpc_timeout, security.of_client(_settings))
     ctx["carrier"] = HttpCarrier(
         _settings.carrier_url,
         _settings.callback_url,
@@ -156,6 +168,7 @@ class WorkerSettings:
     job_deserializer = deserializer
     on_startup = startup
     on_shutdown = shutdown
+    on_job_start = bind_request
     poll_delay = 0.05  # seconds
     max_jobs = 50
     job_timeout = 30  # seconds

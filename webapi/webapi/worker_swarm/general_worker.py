@@ -20,6 +20,7 @@ from common.jobs import (
     Gathering,
     JobQueue,
     JobsUnavailableError,
+    bind_request,
     deserializer,
     serializer,
     use_uvloop,
@@ -72,6 +73,7 @@ async def topup_credit(ctx: dict[str, Any], workspace_id: str, amount: str, refe
         now = await credit.top_up(ctx["ds"], UUID(workspace_id), Decimal(amount), reference)
     except WorkspaceNotFoundError:
         return None
+    log.info("credit topped up", workspace_id=workspace_id, amount=amount, reference=reference)
     await news.publish(ctx["broadcast"], now)
     return {
         "workspace_id": workspace_id,
@@ -113,6 +115,7 @@ class WorkerSettings:
     job_deserializer = deserializer
     on_startup = startup
     on_shutdown = shutdown
+    on_job_start = bind_request
     poll_delay = 0.025  # seconds; how late a charge may be seen on the WebSocket
     max_jobs = 10
     job_timeout = 30  # seconds; a job of a worker that was killed is free again 10 s later

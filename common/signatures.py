@@ -1,0 +1,49 @@
+"""Signed HTTP bodies: `X-Signature: t=<unix seconds>,v1=<hex>`, an HMAC-SHA256 of the time, a dot and the body.
+
+The scheme of Stripe's webhooks: the time is signed too, so what was overheard is worth nothing five minutes later.
+"""
+
+import hmac
+import math
+import time
+from collections.abc import Sequence
+from hashlib import sha256
+
+HEADER = "X-Signature"
+_WINDOW = 300  # seconds
+_BLOCK = 64  # bytes
+
+
+class Secret:
+    """A secret that signs: HMAC (RFC 2104) with its two pads hashed once, half the cost of `hmac.digest` each time."""
+
+    def __init__(self, secret: bytes) -> None:
+        block = (sha256(secret).digest() if len(secret) > _BLOCK else secret).ljust(_BLOCK, b"\0")
+        self._inner = sha256(bytes(byte ^ 0x36 for byte in block))
+        self._outer = sha256(bytes(byte ^ 0x5C for byte in block))
+
+    def sign(self, body: bytes, now: float) -> bytes:
+        """The header's value for a body sent at `now` (unix seconds)."""
+        stamp = b"%d" % now
+        return b"t=%b,v1=%b" % (stamp, self.digest(stamp, body))
+
+    def digest(self, stamp: bytes, body: bytes | bytearray) -> bytes:
+        """The signature of a body and the time as it is written, in hexadecimal."""
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(stamp + b"." + body)
+        outer.update(inner.digest())
+        return outer.hexdigest().encode()
+
+
+def fault(secrets: Sequence[Secret], header: bytes, body: bytes | bytearray) -> str:
+    """What is wrong with a signature; empty if one of the secrets made it, for this body, just now."""
+    stamp, _, found = header.removeprefix(b"t=").partition(b",v1=")
+    for secret in secrets:
+        if hmac.compare_digest(secret.digest(stamp, body), found):
+            return _too_old(stamp)
+    return "the signature is of another secret or body" if header else "the signature is missing"
+
+
+def _too_old(stamp: bytes) -> str:
+    age = time.time() - int(stamp) if stamp.isdigit() else math.inf
+    return f"the signature is {age:.0f} s old" if abs(age) > _WINDOW else ""

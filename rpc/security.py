@@ -1,0 +1,72 @@
+"""What keeps strangers from the rpc node: a token in each call's metadata, and TLS where certificates are set."""
+
+import hmac
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grpc
+
+from common import request_id
+from common.settings import Settings
+
+_TOKEN = "authorization"
+_OPEN = "/grpc.health.v1.Health/"  # whether it is up may be asked by anyone, as of the other services
+
+
+class ClientSecurity(NamedTuple):
+    """What a client shows, and what it checks the node by: contents of PEM files."""
+
+    token: str = ""
+    ca: bytes | None = None
+    cert: bytes | None = None
+    key: bytes | None = None
+
+    @property
+    def credentials(self) -> grpc.ChannelCredentials | None:
+        """For a channel; None for one without TLS."""
+        return grpc.ssl_channel_credentials(self.ca, self.key, self.cert) if self.ca else None
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What goes with a call: the token, and the id of the request that it is made for."""
+        pairs = ((_TOKEN, f"Bearer {self.token}" if self.token else ""), (request_id.METADATA, request_id.current()))
+        return tuple(pair for pair in pairs if pair[1])
+
+
+def of_client(settings: Settings) -> ClientSecurity:
+    """The client's side of the settings. Raises OSError if a file cannot be read."""
+    return ClientSecurity(
+        settings.rpc_token, _pem(settings.rpc_ca), _pem(settings.rpc_client_cert), _pem(settings.rpc_client_key)
+    )
+
+
+def server_credentials(settings: Settings) -> grpc.ServerCredentials | None:
+    """The server's TLS, mutual if a CA of clients is set; None for none. Raises OSError if a file cannot be read."""
+    key, cert = _pem(settings.rpc_key), _pem(settings.rpc_cert)
+    if key is None or cert is None:
+        return None
+    client_ca = _pem(settings.rpc_client_ca)
+    return grpc.ssl_server_credentials([(key, cert)], client_ca, require_client_auth=client_ca is not None)
+
+
+class Guard(grpc.aio.ServerInterceptor):
+    """Lets calls with the token through, with the id of the request that they belong to."""
+
+    def __init__(self, token: str) -> None:
+        self._expected = f"Bearer {token}".encode() if token else b""
+        self._refusal: Any = grpc.unary_unary_rpc_method_handler(_refuse)
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        metadata = {key: value for key, value in details.invocation_metadata or () if isinstance(value, str)}
+        request_id.bind(metadata.get(request_id.METADATA, ""))
+        given = metadata.get(_TOKEN, "").encode()
+        if self._expected and not details.method.startswith(_OPEN) and not hmac.compare_digest(given, self._expected):
+            return self._refusal
+        return await continuation(details)
+
+
+async def _refuse(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token is missing or wrong: RPC_TOKEN must be the node's")
+
+
+def _pem(path: str) -> bytes | None:
+    return Path(path).read_bytes() if path else None

@@ -1,0 +1,134 @@
+"""API keys: each belongs to a workspace or to an operator, and ds holds what recognises it, never the key.
+
+A key is `bsk_<id>_<secret>`. Once one has been made keys are needed, also after all of them were revoked: a lost row
+must not open the doors.
+"""
+
+import hmac
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from hashlib import sha256
+from typing import NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from common.database import Database
+from common.principal import Principal
+from workspace.credit import WorkspaceNotFoundError
+
+_PREFIX = "bsk"
+_SECRET = 32  # random bytes
+
+
+class KeyNotFoundError(Exception):
+    """There is no such key that could still be used."""
+
+
+class Key(NamedTuple):
+    """A key as it may be shown: without its secret. `workspace_id` is None for an operator's."""
+
+    id: UUID
+    workspace_id: UUID | None
+    workspace: str | None
+    created_at: datetime
+    rotated_at: datetime | None
+    revoked_at: datetime | None
+
+
+_CREATE = "INSERT INTO api_key (workspace_id, secret_hash) VALUES ($1, $2) RETURNING id"
+
+_FIND = "SELECT workspace_id, secret_hash FROM api_key WHERE id = $1 AND revoked_at IS NULL"
+
+_ANY = "SELECT EXISTS (SELECT FROM api_key)"
+
+_ROTATE = "UPDATE api_key SET secret_hash = $2, rotated_at = now() WHERE id = $1 AND revoked_at IS NULL RETURNING id"
+
+_REVOKE = "UPDATE api_key SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL RETURNING id"
+
+_LIST = """
+    SELECT api_key.id, workspace_id, name, api_key.created_at, rotated_at, revoked_at
+    FROM api_key LEFT JOIN workspace ON workspace.id = workspace_id
+    ORDER BY api_key.id
+"""
+
+
+async def create(database: Database, workspace_id: UUID | None) -> str:
+    """A new key of a workspace, or of an operator (None). Shown this once. Raises WorkspaceNotFoundError."""
+    secret = secrets.token_urlsafe(_SECRET)
+    async with database.connection() as connection:
+        try:
+            return _write(await connection.fetchval(_CREATE, workspace_id, _hash(secret)), secret)
+        except asyncpg.ForeignKeyViolationError:
+            raise WorkspaceNotFoundError(f"there is no workspace {workspace_id}") from None
+
+
+async def rotate(database: Database, key_id: UUID) -> str:
+    """Give a key a new secret; the old one is worth nothing from now on. Raises KeyNotFoundError."""
+    secret = secrets.token_urlsafe(_SECRET)
+    async with database.connection() as connection:
+        if await connection.fetchval(_ROTATE, key_id, _hash(secret)) is None:
+            raise _missing(key_id)
+    return _write(key_id, secret)
+
+
+async def revoke(database: Database, key_id: UUID) -> None:
+    """End a key for good. Raises KeyNotFoundError."""
+    async with database.connection() as connection:
+        if await connection.fetchval(_REVOKE, key_id) is None:
+            raise _missing(key_id)
+
+
+async def every(database: Database) -> list[Key]:
+    """All keys that were ever made, the oldest first."""
+    async with database.connection() as connection:
+        return [Key(*row) for row in await connection.fetch(_LIST)]
+
+
+async def verify(database: Database, key: str) -> Principal | None:
+    """Whose key this is; None if it is nobody's. While no key has been made, no key is needed."""
+    key_id, secret = _read(key)
+    async with database.connection() as connection:
+        row = await connection.fetchrow(_FIND, key_id) if key_id else None
+        if row is not None and hmac.compare_digest(row["secret_hash"], _hash(secret)):
+            return Principal(key_id, row["workspace_id"])
+        return None if await connection.fetchval(_ANY) else Principal(None, None)
+
+
+@asynccontextmanager
+async def lent(database: Database) -> AsyncIterator[str]:
+    """An operator's key for as long as the block runs; empty while no key has been made, since none is needed then."""
+    async with database.connection() as connection:
+        needed = await connection.fetchval(_ANY)
+    key = await create(database, None) if needed else ""
+    try:
+        yield key
+    finally:
+        if key_id := _read(key)[0]:
+            await revoke(database, key_id)
+
+
+def _hash(secret: str) -> bytes:
+    # One round of SHA-256: slow hashes protect passwords, which can be guessed. 256 random bits cannot, and a slow hash
+    # would only make each call dear.
+    return sha256(secret.encode()).digest()
+
+
+def _write(key_id: UUID, secret: str) -> str:
+    return f"{_PREFIX}_{key_id.hex}_{secret}"
+
+
+def _read(key: str) -> tuple[UUID | None, str]:
+    """The parts of a key; no id if this cannot be one."""
+    prefix, _, rest = key.partition("_")
+    key_id, _, secret = rest.partition("_")
+    try:
+        return (UUID(key_id) if prefix == _PREFIX else None), secret
+    except ValueError:
+        return None, secret
+
+
+def _missing(key_id: UUID) -> KeyNotFoundError:
+    return KeyNotFoundError(f"there is no key {key_id}, or it was revoked")
