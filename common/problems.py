@@ -7,12 +7,20 @@ import msgspec
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from common.database import UNAVAILABLE
 
 log = structlog.get_logger()
+
+
+class ProblemDetails(msgspec.Struct):
+    """An error (RFC 9457): what is wrong, where, and how to mend it."""
+
+    title: str
+    status: int
+    detail: str
 
 
 class Problem(Exception):
@@ -63,6 +71,11 @@ async def _http(request: Request, error: Exception) -> Response:
     ).response()
 
 
+async def _gone(request: Request, error: Exception) -> Response:
+    """The client went away, or was too slow, while its request came in: nobody reads this."""
+    return Response(status_code=400)
+
+
 async def _missing_part(request: Request, error: Exception) -> Response:
     log.warning("a part is missing", path=request.url.path, reason=str(error) or type(error).__name__)
     return unavailable("the database does not answer").response()
@@ -76,6 +89,7 @@ async def _bug(request: Request, error: Exception) -> Response:
 HANDLERS: dict[Any, Callable[[Request, Exception], Any]] = {
     Problem: _problem,
     HTTPException: _http,
+    ClientDisconnect: _gone,
     Exception: _bug,
     **dict.fromkeys(UNAVAILABLE, _missing_part),
 }

@@ -40,6 +40,13 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
     webapi_port: Annotated[Port, Meta(description="port webapi listens on")] = 8000
     salesapi_host: Annotated[str, Meta(description="address salesapi listens on")] = "127.0.0.1"
     salesapi_port: Annotated[Port, Meta(description="port salesapi listens on")] = 8002
+    request_timeout: Annotated[
+        Seconds,
+        Meta(
+            description="seconds for a request to come in, a body has one more for every 4 kB; "
+            "and for a client to read on in its answer"
+        ),
+    ] = 20.0
     reuse_port: Annotated[
         bool, Meta(description="several processes of webapi, or of salesapi, may listen on its port and share the load")
     ] = False

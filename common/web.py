@@ -4,6 +4,7 @@ import asyncio
 import gc
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -13,10 +14,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from common import bounded_websocket
+from common.bounded_http import BoundedHttp
 from common.problems import Problem
 from common.waiting import wait_for
 
 T = TypeVar("T")
+
+# What msgspec raises for bytes that are no JSON, no UTF-8, nested without end, or not of the type.
+NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+# What people's tools say of a JSON body; curl's -d says that every body is a form.
+_JSON_TYPES = ("", "application/json", "application/x-www-form-urlencoded", "application/octet-stream", "text/plain")
 
 Check = Callable[[], Awaitable[object]]
 
@@ -41,10 +50,18 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 
 async def serve(
-    app: Any, host: str, port: int, *, reuse_port: bool = False, http: Any = "httptools", ws: Any = "none"
+    app: Any,
+    host: str,
+    port: int,
+    *,
+    request_timeout: float = 20.0,
+    reuse_port: bool = False,
+    http: Callable[..., asyncio.Protocol] = BoundedHttp,
+    ws: Any = "none",
 ) -> None:
     """Serve an ASGI app until SIGTERM or Ctrl-C; requests under way are answered first.
 
+    `request_timeout`: seconds that a request may take to come in, see BoundedHttp.
     `reuse_port`: other processes may listen there too, and the kernel shares the connections out among them.
     `http`, `ws`: what makes the protocol of a connection, where it is not uvicorn's own.
     """
@@ -52,8 +69,9 @@ async def serve(
         app,
         host=host,
         port=port,
-        http=http,
+        http=partial(http, request_timeout=request_timeout),  # type: ignore[arg-type]  # it may be any callable
         ws=ws,
+        ws_max_size=bounded_websocket.MOST_BYTES,
         ws_per_message_deflate=False,  # it costs each client more memory and time than our short messages are worth
         lifespan="off",
         log_config=None,
@@ -80,22 +98,62 @@ def json(content: Any, status: int = 200, headers: Mapping[str, str] | None = No
     return Response(msgspec.json.encode(content), status, headers, media_type="application/json")
 
 
+def not_json(error: Exception) -> str:
+    """What is wrong with a body, and where, by one of NOT_JSON."""
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+def check_body(request: Request, limit: int) -> None:
+    """Refuse at once a body that says of itself that it is too large (Problem 413), or compressed (Problem 415)."""
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Problem(
+            415,
+            "Encoding not supported",
+            "send the body as it is, not compressed",
+            headers={"Accept-Encoding": "identity"},
+        )
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > limit:
+        raise too_large(limit)
+
+
+def too_large(limit: int) -> Problem:
+    """413: the body has more bytes than are taken."""
+    return Problem(413, "Body too large", f"this takes at most {limit} bytes")
+
+
 async def read(request: Request, limit: int) -> bytearray:
-    """The request's body, up to `limit` bytes. Raises Problem 413."""
+    """The request's body, up to `limit` bytes. Raises Problem 413, or 415 if it is compressed."""
+    check_body(request, limit)
     received = bytearray()
     async for piece in request.stream():
         received += piece
         if len(received) > limit:
-            raise Problem(413, "Body too large", f"this takes at most {limit} bytes")
+            raise too_large(limit)
     return received
 
 
 async def body(request: Request, type: type[T], limit: int = 64 * 1024) -> T:
-    """The request's JSON body as `type`. Raises Problem 400 (what is wrong, where) or 413."""
+    """The request's JSON body as `type`. Raises Problem 400 (what is wrong, where), 413 or 415."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in _JSON_TYPES and not kind.endswith("+json"):
+        raise Problem(415, "Not JSON", f"{kind!r} is not taken here: send application/json")
     try:
         return msgspec.json.decode(await read(request, limit), type=type)
-    except msgspec.MsgspecError as error:
-        raise Problem(400, "Body not understood", f"{error}; send a JSON object as the README shows") from None
+    except NOT_JSON as error:
+        hint = "send a JSON object as /docs shows"
+        raise Problem(400, "Body not understood", f"{not_json(error)}; {hint}") from None
+
+
+def query(request: Request, type: type[T]) -> T:
+    """The request's query as `type`; an empty parameter is a missing one. Raises Problem 400."""
+    given = {name: value for name, value in request.query_params.items() if value}
+    try:
+        return msgspec.convert(given, type, strict=False)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at ")
+        name = path.strip("`$.")
+        raise Problem(400, "Query not understood", f"{name}={given.get(name)!r}: {message}") from None
 
 
 def watch(parts: Mapping[str, Part]) -> list[asyncio.Task[None]]:

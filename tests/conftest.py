@@ -29,6 +29,8 @@ _ENVIRON = {
     "SEND_LEASE": "4",
     "CARRIER_TIMEOUT": "3",
     "SEND_BATCH": "50",
+    "UPLOAD_MAX_BYTES": str(32 * 1024 * 1024),
+    "REQUEST_TIMEOUT": "5",
     "LOG_LEVEL": "info",
 }
 

@@ -3,15 +3,13 @@
 import asyncio
 import hmac
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
-import msgspec
 import pytest
 
-from common.embedded import host_and_port
 from common.signatures import Secret
 from tests.client import OLD_SECRET, Client, signed
+from tests.wire import Wire, connect
 
 REPORT = b'{"message_id":"no-id-of-ours","status":"sent","timestamp":"2026-01-01T00:00:00Z"}'
 APPLIED = {"applied": 0, "stale": 0, "unknown": 1}
@@ -29,38 +27,9 @@ def signature(body: bytes, **how: Any) -> bytes:
     return f"{name}: {value}".encode()
 
 
-class Wire:
-    """A connection, byte by byte."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    def send(self, data: bytes) -> None:
-        self.writer.write(data)
-
-    async def answer(self) -> tuple[int, Any, dict[str, str]]:
-        """The next answer: status, JSON, headers."""
-        head = (await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 10)).decode()
-        status, *lines = head.rstrip().split("\r\n")
-        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-        body = await self.reader.readexactly(int(headers.get("content-length", 0)))
-        return int(status.split()[1]), msgspec.json.decode(body) if body else None, headers
-
-    async def closed(self) -> bool:
-        return await asyncio.wait_for(self.reader.read(1), 10) == b""
-
-
-@asynccontextmanager
-async def _connect(client: Client) -> AsyncIterator[Wire]:
-    reader, writer = await asyncio.open_connection(*host_and_port(client.salesapi))
-    yield Wire(reader, writer)
-    writer.close()
-
-
 @pytest.fixture
 async def wire(client: Client) -> AsyncIterator[Wire]:
-    async with _connect(client) as made:
+    async with connect(client.salesapi) as made:
         yield made
 
 
@@ -91,7 +60,7 @@ async def test_a_body_in_chunks(wire: Wire) -> None:
 
 async def test_a_query_and_an_absolute_address_are_the_same_callback(client: Client) -> None:
     for target in (b"/callback?from=carrier", b"http://salesapi/callback"):
-        async with _connect(client) as wire:
+        async with connect(client.salesapi) as wire:
             wire.send(post(target=target))
             assert (await wire.answer())[:2] == (200, APPLIED)
 
@@ -141,7 +110,7 @@ async def test_a_client_that_asks_first_is_told_to_go_on(wire: Wire) -> None:
         (b"POST /callback HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400),
         (b"POST /callback HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", 400),
         (post(b"[" + b" " * 600_000 + b"]"), 413),
-        (b"POST /callback HTTP/1.1\r\n" + b"X: y\r\n" * 200_000, 413),
+        (b"POST /callback HTTP/1.1\r\n" + b"X: y\r\n" * 200_000, 431),
     ],
 )
 async def test_what_is_no_request_is_refused_after_the_answers_before_it(wire: Wire, data: bytes, status: int) -> None:

@@ -37,8 +37,9 @@ class Report(msgspec.Struct):
     error_code: Annotated[str, msgspec.Meta(max_length=100, pattern=r"^[^\x00]*$")] | None = None
 
 
-_Reports = Annotated[list[Report], msgspec.Meta(min_length=1, max_length=_MOST_REPORTS)]
-_decoder = msgspec.json.Decoder(Report | _Reports)
+Reports = Report | Annotated[list[Report], msgspec.Meta(min_length=1, max_length=_MOST_REPORTS)]
+
+_decoder = msgspec.json.Decoder(Reports)
 _STATUSES = {str(status): status for status in SmsStatus}
 
 
@@ -49,12 +50,9 @@ def decode(body: bytes | bytearray) -> tuple[list[Step], int]:
     """
     try:
         decoded = _decoder.decode(body)
-    except msgspec.MsgspecError as error:
-        raise Problem(
-            400,
-            "Reports not understood",
-            f"{error}; send {{message_id, status, timestamp, error_code?}} or an array of up to {_MOST_REPORTS}",
-        ) from None
+    except web.NOT_JSON as error:
+        hint = f"send {{message_id, status, timestamp, error_code?}} or an array of up to {_MOST_REPORTS}"
+        raise Problem(400, "Reports not understood", f"{web.not_json(error)}; {hint}") from None
     reports = decoded if isinstance(decoded, list) else [decoded]
     steps = [
         Step(*row, _STATUSES[report.status], report.error_code)

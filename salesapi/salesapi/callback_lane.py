@@ -8,16 +8,16 @@ A connection that asks for anything else is handed to uvicorn, and does not noti
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from bulksms.report_writer import Outcome, ReportWriter
+from common.bounded_http import HEAD_TOO_LARGE, MOST_HEAD, NOT_HTTP, TOO_SLOW, BoundedHttp, linger, raw
 from common.problems import Problem
 from common.signatures import HEADER
+from common.web import too_large
 from salesapi.salesapi.callback import MOST_BYTES, decode, encode, problem_of
 from salesapi.salesapi.signed import Signatures
 
@@ -25,19 +25,18 @@ _PATH = b"/callback"
 _BEGINNINGS = (b"POST /callback ", b"POST /callback?")
 _LONGEST_BEGINNING = max(map(len, _BEGINNINGS))
 _SIGNATURE = HEADER.lower().encode()
-_MOST_HEADERS = 64 * 1024  # bytes
 _MOST_WAITING = 64  # requests on a connection, sent before the first was answered
 _IDLE = 75.0  # seconds; longer than clients keep theirs, or a request may meet a connection being closed
 
 
 def protocol_factory(writer: ReportWriter, signatures: Signatures) -> Callable[..., asyncio.Protocol]:
-    """What uvicorn makes a connection's protocol with: a lane to `writer`, and its own protocol for all else."""
+    """What uvicorn makes a connection's protocol with: a lane to `writer`, and the ordinary one for all else."""
 
-    def make(server_state: ServerState, **others: Any) -> asyncio.Protocol:
-        def otherwise() -> HttpToolsProtocol:
-            return HttpToolsProtocol(server_state=server_state, **others)
+    def make(server_state: ServerState, request_timeout: float, **others: Any) -> asyncio.Protocol:
+        def otherwise() -> BoundedHttp:
+            return BoundedHttp(server_state=server_state, request_timeout=request_timeout, **others)
 
-        return CallbackLane(writer, signatures, server_state, otherwise)
+        return CallbackLane(writer, signatures, server_state, request_timeout, otherwise)
 
     return make
 
@@ -55,15 +54,18 @@ class CallbackLane(asyncio.Protocol):
         writer: ReportWriter,
         signatures: Signatures,
         server_state: ServerState,
-        otherwise: Callable[[], HttpToolsProtocol],
+        request_timeout: float,
+        otherwise: Callable[[], BoundedHttp],
     ) -> None:
         self._writer = writer
         self._signatures = signatures
         self._server = server_state
+        self._request_timeout = request_timeout
         self._otherwise = otherwise
         self._parser = httptools.HttpRequestParser(self)
         self._loop = asyncio.get_running_loop()
-        self._used = self._loop.time()
+        self._began = self._loop.time()  # the request that comes in
+        self._used = self._began + request_timeout - _IDLE  # last heard of; who has yet to ask has only so much time
         self._transport: Any = None
         self._beginning = b""  # of a request, too short to tell what is asked for
         self._between = True  # no request has begun
@@ -76,13 +78,15 @@ class CallbackLane(asyncio.Protocol):
         self._keep = True  # the connection is kept after its answer
         self._foreign = 0  # reports in it that name no message of ours
         self._ending = False  # nothing more is taken in
+        self._unread = False  # the client does not read its answers
+        self._refused = False  # what came was none of what is taken here
 
     # asyncio.Protocol
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
         self._server.connections.add(self)  # type: ignore[arg-type]  # it asks them for shutdown() only
-        self._loop.call_later(_IDLE, self._close_if_idle)
+        self._loop.call_later(min(_IDLE, self._request_timeout), self._check)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._server.connections.discard(self)
@@ -92,6 +96,8 @@ class CallbackLane(asyncio.Protocol):
         if self._ending:
             return
         if self._between:
+            if not self._beginning:
+                self._began = self._used
             data = self._beginning + data
             if not data.startswith(_BEGINNINGS):
                 self._beginning = data
@@ -103,14 +109,27 @@ class CallbackLane(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._refuse(Problem(400, "HTTP not understood", "this is no request of HTTP/1.1"))
-        if self._received > MOST_BYTES + _MOST_HEADERS:
-            self._refuse(_TOO_LARGE)
+            self._refuse(NOT_HTTP)
+        if self._received > MOST_HEAD:
+            if not self._body:
+                self._refuse(HEAD_TOO_LARGE)
+            elif self._received > MOST_BYTES + MOST_HEAD:
+                self._refuse(too_large(MOST_BYTES))
 
     def eof_received(self) -> bool:
         """Whoever sends no more may still wait for answers."""
         self._ending = True
         return self._busy
+
+    def pause_writing(self) -> None:
+        """Who does not read its answers is not asked for more."""
+        self._unread = True
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._unread = False
+        if len(self._waiting) < _MOST_WAITING:
+            self._transport.resume_reading()
 
     # uvicorn
 
@@ -124,6 +143,7 @@ class CallbackLane(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._between = False
+        self._began = self._used
         self._url = b""
         self._body = bytearray()
         self._signature = b""
@@ -146,10 +166,10 @@ class CallbackLane(asyncio.Protocol):
         self._between = True
         if self._parser.should_upgrade():
             return  # the parser raises this next, and it is refused
-        if len(self._body) > MOST_BYTES:
-            self._refuse(_TOO_LARGE)
-        elif self._url.partition(b"?")[0] != _PATH or self._parser.get_method() != b"POST":
+        if self._url.partition(b"?")[0] != _PATH or self._parser.get_method() != b"POST":
             self.shutdown()  # something else, in one piece with a callback: rare enough to be asked for once more
+        elif len(self._body) > MOST_BYTES:
+            self._refuse(too_large(MOST_BYTES))
         else:
             self._take((self._body, self._signature, self._parser.should_keep_alive()))
 
@@ -186,31 +206,27 @@ class CallbackLane(asyncio.Protocol):
             return
         keep = self._keep and bool(self._waiting or not self._ending)
         if isinstance(result, Exception):
-            self._answer_problem(problem_of(result), keep)
+            self._transport.write(raw(problem_of(result), self._server.default_headers, keep=keep))
         else:
-            self._answer(200, b"content-type: application/json\r\n", encode(result, self._foreign), keep)
+            self._answer(encode(result, self._foreign), keep)
         if not keep:
-            self._transport.close()
+            self._leave()
         elif self._waiting:
-            if len(self._waiting) == _MOST_WAITING:
+            if len(self._waiting) == _MOST_WAITING and not self._unread:
                 self._transport.resume_reading()
             self._begin(self._waiting.popleft())
 
-    def _answer_problem(self, problem: Problem, keep: bool) -> None:
-        response = problem.response()
-        headers = b"".join(b"%s: %s\r\n" % header for header in response.raw_headers if header[0] != b"content-length")
-        self._answer(response.status_code, headers, bytes(response.body), keep)
-
-    def _answer(self, status: int, headers: bytes, body: bytes, keep: bool) -> None:
-        """Write an answer, all of it at once."""
-        head = b"HTTP/1.1 %d %s\r\n" % (status, HTTPStatus(status).phrase.encode()) if status != 200 else _OK
+    def _answer(self, body: bytes, keep: bool) -> None:
+        """Write the answer 200, all of it at once."""
+        head = _OK
         for name, value in self._server.default_headers:  # the date
             head += b"%s: %s\r\n" % (name, value)
         end = b"" if keep else b"connection: close\r\n"
-        self._transport.write(b"%s%s%scontent-length: %d\r\n\r\n%s" % (head, headers, end, len(body), body))
+        self._transport.write(b"%s%scontent-length: %d\r\n\r\n%s" % (head, end, len(body), body))
 
     def _refuse(self, problem: Problem) -> None:
         """Answer this in its turn, and close."""
+        self._refused = True
         self._take(problem)
         self._ending = True
 
@@ -228,15 +244,29 @@ class CallbackLane(asyncio.Protocol):
         protocol.connection_made(self._transport)
         protocol.data_received(data)
 
-    def _close_if_idle(self) -> None:
+    def _leave(self) -> None:
+        if self._refused:
+            linger(self._transport)
+        else:
+            self._transport.close()
+
+    def _check(self) -> None:
+        """Has the client had its time: for a request that is coming in, or to send another?"""
         if self._transport.is_closing() or self._transport.get_protocol() is not self:
             return
-        idle = 0.0 if self._busy else self._loop.time() - self._used
-        if idle >= _IDLE:
-            self._transport.close()
+        now = self._loop.time()
+        if self._busy or self._ending:
+            rest = self._request_timeout
+        elif self._beginning or not self._between:
+            rest = self._began + self._request_timeout - now
         else:
-            self._loop.call_later(_IDLE - idle, self._close_if_idle)
+            rest = self._used + _IDLE - now
+        if rest > 0:
+            self._loop.call_later(min(rest, self._request_timeout), self._check)
+        elif self._between and not self._beginning:
+            self._transport.abort()  # also if there are answers that it has not read
+        else:
+            self._refuse(TOO_SLOW)
 
 
-_TOO_LARGE = Problem(413, "Body too large", f"this takes at most {MOST_BYTES} bytes")
-_OK = b"HTTP/1.1 200 OK\r\n"
+_OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"

@@ -4,6 +4,7 @@ A client that reads slowly gets the latest of each workspace; what it has not re
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import Annotated, Any
@@ -12,13 +13,14 @@ from uuid import UUID
 import msgspec
 import structlog
 from starlette.requests import HTTPConnection
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame, Opcode
 
 from common.access import Keyring, bearer, refuse_pages_from_elsewhere
+from common.bounded_websocket import BoundedWebSocket
 from common.broadcast import KrispBroadcast, News, Subscription
 from common.database import Database
 from common.problems import Problem
+from common.web import NOT_JSON, not_json
 from webapi.webapi.doorkeeper import ENTRY, Doorkeeper, close, say
 from webapi.webapi.news import CHANNEL, CreditNews, encode
 from workspace import credit
@@ -27,6 +29,7 @@ from workspace.credit import Credit
 log = structlog.get_logger()
 
 _MOST = 100  # workspaces on one connection
+_MOST_A_SECOND = 20  # messages of one client: each makes us ask the database
 
 _Ids = Annotated[list[UUID], msgspec.Meta(min_length=1, max_length=_MOST)]
 
@@ -47,7 +50,15 @@ class Watch(msgspec.Struct):
         return self.workspace_id if isinstance(self.workspace_id, list) else [self.workspace_id]
 
 
-class ReadyFrames(WebSocketsSansIOProtocol):
+_decoder = msgspec.json.Decoder(Watch)
+
+
+def decode(message: str | bytes) -> Watch:
+    """What a client's message asks for. Raises one of NOT_JSON."""
+    return _decoder.decode(message)
+
+
+class ReadyFrames(BoundedWebSocket):
     """uvicorn's WebSocket, with an ASGI extension: a frame made once is written to every client that gets it."""
 
     async def run_asgi(self) -> None:
@@ -101,8 +112,9 @@ class CreditSocket:
         """Do what the client asks until it goes. Raises _ClientGoneError, or Problem if it is not let in."""
         watching: asyncio.Task[None] | None = None
         try:
+            pace = _Pace()
             while True:
-                watch = await _next(door, receive, send)
+                watch = await _next(door, receive, send, pace)
                 principal = door.principal
                 if watch.key or principal is None:
                     principal = await door.admit(watch.key)
@@ -174,26 +186,43 @@ class _Teller:
                 await self._send({"type": "websocket.send", "text": item.data.decode()})
 
 
-async def _next(door: Doorkeeper, receive: Any, send: Any) -> Watch:
+class _Pace:
+    """How many messages a client sends in a second."""
+
+    def __init__(self) -> None:
+        self._second = self._count = 0
+
+    def is_too_fast(self) -> bool:
+        """Count a message: are there more in this second than are taken?"""
+        second = int(time.monotonic())
+        self._second, self._count = second, self._count + 1 if second == self._second else 1
+        return self._count > _MOST_A_SECOND
+
+
+async def _next(door: Doorkeeper, receive: Any, send: Any, pace: _Pace) -> Watch:
     """The next thing that the client wants. Raises Problem if it does not show a key in time."""
     try:
         async with asyncio.timeout(None if door.principal else ENTRY):
-            while (watch := await _receive(receive, send)) is None:
+            while (watch := await _receive(receive, send, pace)) is None:
                 pass
             return watch
     except TimeoutError:
         raise Problem(401, "Key needed", f'send {{"key": "..."}} within {ENTRY:g} s') from None
 
 
-async def _receive(receive: Any, send: Any) -> Watch | None:
+async def _receive(receive: Any, send: Any, pace: _Pace) -> Watch | None:
     """What the client wants to watch from now on; a message that is no such thing is answered with an error."""
     message = await receive()
     if message["type"] == "websocket.disconnect":
         raise _ClientGoneError
+    if pace.is_too_fast():
+        reason = f"more than {_MOST_A_SECOND} messages in a second: one can name {_MOST} workspaces"
+        await send({"type": "websocket.close", "code": 1008, "reason": reason})
+        raise _ClientGoneError
     try:
-        watch = msgspec.json.decode(message.get("text") or message.get("bytes") or b"", type=Watch)
-    except msgspec.MsgspecError as error:
-        await say(send, f'{error}; send {{"workspace_id": "<uuid>"}} or a list of up to {_MOST}')
+        watch = decode(message.get("text") or message.get("bytes") or b"")
+    except NOT_JSON as error:
+        await say(send, f'{not_json(error)}; send {{"workspace_id": "<uuid>"}} or a list of up to {_MOST}')
         return None
     if watch.workspace_id is None and not watch.key:
         await say(send, f'workspace_id is missing; send {{"workspace_id": "<uuid>"}} or a list of up to {_MOST}')
