@@ -6,11 +6,13 @@ from typing import BinaryIO, NamedTuple
 
 from pyroaring import BitMap64
 
+from bulksms.csv_cells import restored
 from bulksms.csv_text import MAX_LINE, CsvError, Lines, find_delimiter, open_text
 from bulksms.message import MAX_SEGMENTS, Template, count_segments, normalise_column
 from bulksms.phone import PhoneError, PhoneNormaliser
 
 NAME, NUMBER = "contact name", "phone number"
+_ALIASES = {"contact number": NUMBER}  # as our own results.csv calls it
 
 _MAX_COLUMNS = 200
 _MAX_NAME = 200
@@ -67,7 +69,7 @@ class ContactReader:
         self._records = self._open(self._lines)
         columns = self._header()
         self.template = Template(message, columns)
-        names = [normalise_column(column) for column in columns]
+        names = _names(columns)
         self._name_at, self._number_at = names.index(NAME), names.index(NUMBER)
         self._fields_at = [names.index(column) for column in self.template.columns]
         self._width = max(self._name_at, self._number_at, *self._fields_at, 0) + 1
@@ -124,8 +126,8 @@ class ContactReader:
         columns = [column.strip() for column in record]
         if len(columns) > _MAX_COLUMNS:
             raise CsvError(f"line 1: the file has {len(columns)} columns; at most {_MAX_COLUMNS} can be read")
-        names = [normalise_column(column) for column in columns]
-        found = ", ".join(column[:50] for column in columns[:20] if column) or "nothing"
+        names = _names(columns)
+        found = ", ".join(_shown(column)[:50] for column in columns[:20] if column) or "nothing"
         for needed, title in ((NAME, "Contact Name"), (NUMBER, "Phone Number")):
             if needed not in names:
                 raise CsvError(f"line 1: the column {title!r} is missing; the header has {found}")
@@ -149,7 +151,7 @@ class ContactReader:
             except csv.Error as error:
                 raise CsvError(f"line {line}: {error}: is a quote not closed?") from None
             start, end = line, lines.count
-            quotes, lines.quotes = lines.quotes, 0
+            quotes, lines.quotes, lines.size = lines.quotes, 0, 0
             if any(record):
                 yield line, record
         if quotes % 2 and (end > start or record[-1].endswith(("\r", "\n"))):
@@ -158,7 +160,7 @@ class ContactReader:
     def _read(self, line: int, record: list[str]) -> Contact | Rejected:
         if len(record) < self._width:
             return Rejected(line, _shown(",".join(record)), "too few columns")
-        raw, name = record[self._number_at], record[self._name_at].strip()
+        raw, name = restored(record[self._number_at]), restored(record[self._name_at].strip())
         try:
             number = self._normaliser.normalise(raw)
         except PhoneError as error:
@@ -168,17 +170,25 @@ class ContactReader:
         fields: list[str] | None = None
         segments = self._constant
         if not segments:
-            fields = [record[at].strip() for at in self._fields_at]
+            fields = [restored(record[at].strip()) for at in self._fields_at]
             segments = count_segments(self.template.render(fields)).segments
-            if not 1 <= segments <= MAX_SEGMENTS or any("\x00" in field for field in fields):
+            if not 1 <= segments <= MAX_SEGMENTS:
                 return Rejected(
                     line, _shown(" ".join(fields)), f"the message takes {segments} segments for this contact"
                 )
+            if any("\x00" in field for field in fields):
+                return Rejected(line, _shown(" ".join(fields)), "a value for the message holds a NUL")
         digits = int(number[1:])
         if digits in self._seen:
             return Rejected(line, _shown(raw), "duplicate number", True)
         self._seen.add(digits)
         return Contact(number, name, fields, segments)
+
+
+def _names(columns: list[str]) -> list[str]:
+    """The columns' names as they are compared."""
+    names = [normalise_column(column) for column in columns]
+    return names if NUMBER in names else [_ALIASES.get(name, name) for name in names]
 
 
 def _shown(value: str) -> str:

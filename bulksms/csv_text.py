@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, TextIO
 
 MAX_LINE = 64 * 1024  # characters
+MAX_RECORD = 4 * MAX_LINE  # characters of a row, whose quoted values may hold line breaks
 _PIECE = 1 << 20  # bytes
 
 _DELIMITERS = ",;\t"
@@ -76,13 +77,13 @@ class _Unclosed(io.BufferedIOBase):
 
 
 class Lines(Iterator[str]):
-    """The physical lines of a text, none longer than MAX_LINE; counts them, and the quotes in them."""
+    """The physical lines of a text, none longer than MAX_LINE; counts them, and what has come since the last row."""
 
     def __init__(self, text: TextIO) -> None:
         self._text = text
         self._peeked: str | None = None
         self.count = 0
-        self.quotes = 0  # since the last record
+        self.quotes = self.size = 0  # quotes and characters since the last row
 
     def peek(self) -> str:
         """The first line, which is given again."""
@@ -96,6 +97,9 @@ class Lines(Iterator[str]):
             raise StopIteration
         self.count += 1
         self.quotes += line.count('"')
+        self.size += len(line)
+        if self.size > MAX_RECORD:
+            raise CsvError(f"line {self.count}: a row goes on for {MAX_RECORD} characters: is a quote not closed?")
         return line
 
     def _readline(self) -> str:
@@ -110,6 +114,6 @@ class Lines(Iterator[str]):
 
 def find_delimiter(first: str) -> str:
     """What parts the columns of the header: the sign that Excel's `sep=` line names, else the most frequent one."""
-    if first.lower().startswith("sep=") and len(first.rstrip("\r\n")) == 5:
+    if first.lower().startswith("sep=") and len(first.rstrip("\r\n")) == 5 and first[4] not in '"\0':
         return first[4]
     return max(_DELIMITERS, key=first.count)

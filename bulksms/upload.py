@@ -19,7 +19,7 @@ class NoContactsError(ValueError):
     """Not one row of the file can be sent to; holds the first rows with the reasons."""
 
     def __init__(self, rows: int, first: list[Rejected]) -> None:
-        super().__init__(f"none of the {rows} rows has a phone number that can be sent to")
+        super().__init__(f"none of the {rows} rows can be sent to; line {first[0].line}: {first[0].reason}")
         self.first = first
 
 

@@ -157,13 +157,21 @@ async def test_campaigns_are_listed_newest_first(client: Client, workspace: UUID
     assert [one["bulksms_id"] for one in first["bulksms"] + rest["bulksms"]] == ids[::-1]
 
 
-async def test_results_are_a_csv_of_every_contact(client: Client, workspace: UUID) -> None:
-    upload = 'Contact Name,Phone Number\n"Näkki, ""The"" Man",0401234567\n'.encode()
-    bulksms_id = await client.created(workspace, upload)
-    answer = await client.http.get(f"{client.salesapi}/bulksms/{bulksms_id}/results.csv")
-    rows = list(csv.DictReader(io.StringIO(answer.text)))
-    assert rows[0]["contact_name"] == 'Näkki, "The" Man'
-    assert (rows[0]["contact_number"], rows[0]["sms_status"], rows[0]["sms_cost"]) == ("+358401234567", "queued", "0.1")
+async def test_results_are_a_csv_that_no_spreadsheet_runs_and_that_can_be_uploaded_again(
+    client: Client, workspace: UUID
+) -> None:
+    names = ['Näkki, "The" Man', "=HYPERLINK(1)", "@x", "-1;=2", "plain"]
+    file = io.StringIO()
+    csv.writer(file).writerows([("Contact Name", "Phone Number"), *((n, f"040123456{i}") for i, n in enumerate(names))])
+    bulksms_id = await client.created(workspace, file.getvalue().encode())
+    results = await client.http.get(f"{client.salesapi}/bulksms/{bulksms_id}/results.csv")
+    rows = list(csv.DictReader(io.StringIO(results.text)))
+    assert [row["contact_name"] for row in rows] == [names[0], "'=HYPERLINK(1)", "'@x", "'-1;'=2", "plain"]
+    assert (rows[0]["contact_number"], rows[0]["sms_status"], rows[0]["sms_cost"]) == ("+358401234560", "queued", "0.1")
+    again = await client.created(workspace, results.content, "Hi {Contact Name}")
+    contacts = (await client.http.get(f"{client.salesapi}/bulksms/{again}/contacts")).json()["contacts"]
+    assert [one["contact_name"] for one in contacts] == names
+    assert [one["contact_number"] for one in contacts] == [row["contact_number"] for row in rows]
 
 
 async def test_both_services_tell_that_they_are_up_and_ready(client: Client) -> None:

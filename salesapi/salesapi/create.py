@@ -4,12 +4,10 @@ import asyncio
 from datetime import datetime
 from decimal import Decimal
 from hashlib import blake2b
-from typing import Any
 from uuid import UUID
 
 import msgspec
 from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -19,6 +17,7 @@ from bulksms.csv_text import CsvError
 from bulksms.idempotency import Key, KeyTakenError
 from bulksms.message import MessageError, count_segments
 from bulksms.phone import PhoneNormaliser
+from bulksms.status import CampaignStatus
 from bulksms.upload import Created, NoContactsError
 from common.access import caller
 from common.database import Database
@@ -27,6 +26,8 @@ from common.problems import Problem, unavailable
 from rpc.client import NotFoundError, RpcClient, RpcUnavailableError
 from salesapi.salesapi import idempotent
 from salesapi.salesapi.controls import Moment, check_moment
+from salesapi.salesapi.form import read_form
+from salesapi.salesapi.views import CreatedView, RejectedView
 
 _FIELDS = ("name", "message", "workspace_id", "file")
 _TEXTS = ("name", "message", "workspace_id", "scheduled_for")
@@ -44,29 +45,11 @@ class Create:
         self._max_bytes = max_bytes
 
     async def endpoint(self, request: Request) -> Response:
-        form = await self._form(request)
+        form = await read_form(request, self._max_bytes)
         try:
             return await self._create(form, caller(request), idempotent.key_of(request))
         finally:
             await form.close()
-
-    async def _form(self, request: Request) -> FormData:
-        """The multipart fields; the file is spooled to disk as it comes in."""
-        if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-            raise Problem(415, "Not multipart", f"send multipart/form-data with the fields {', '.join(_FIELDS)}")
-
-        async def bounded() -> Any:
-            received = 0
-            async for piece in request.stream():
-                received += len(piece)
-                if received > self._max_bytes:
-                    raise Problem(413, "Upload too large", f"an upload may have at most {self._max_bytes} bytes")
-                yield piece
-
-        try:
-            return await MultiPartParser(request.headers, bounded(), max_files=1, max_fields=10).parse()
-        except MultiPartException as error:
-            raise Problem(400, "Multipart not understood", error.message) from None
 
     async def _create(self, form: FormData, principal: Principal, key: str | None) -> Response:
         name, message = _text(form, "name").strip(), _text(form, "message")
@@ -121,21 +104,21 @@ class Create:
 
 def _answer(made: Created, name: str, message: str, scheduled_for: datetime | None, reader: ContactReader) -> bytes:
     return msgspec.json.encode(
-        {
-            "bulksms_id": made.bulksms_id,
-            "name": name,
-            "status": "created" if scheduled_for is None else "scheduled",
-            "scheduled_for": scheduled_for,
-            "rows": reader.rows,
-            "accepted": reader.accepted,
-            "rejected": reader.rejected,
-            "duplicate": reader.duplicates,
-            "rejected_rows": _rejected(made.first_rejected),
-            "encoding": count_segments(message).encoding,
-            "segments": reader.max_segments,
-            "total_segments": reader.segments,
-            "total_cost": made.total_cost,
-        }
+        CreatedView(
+            bulksms_id=made.bulksms_id,
+            name=name,
+            status=CampaignStatus.CREATED if scheduled_for is None else CampaignStatus.SCHEDULED,
+            scheduled_for=scheduled_for,
+            rows=reader.rows,
+            accepted=reader.accepted,
+            rejected=reader.rejected,
+            duplicate=reader.duplicates,
+            rejected_rows=_rejected(made.first_rejected),
+            encoding=count_segments(message).encoding,
+            segments=reader.max_segments,
+            total_segments=reader.segments,
+            total_cost=made.total_cost,
+        )
     )
 
 
@@ -184,5 +167,5 @@ def _uuid(form: FormData) -> UUID:
         raise Problem(422, "Workspace id not usable", f"workspace_id: {value!r} is no UUID") from None
 
 
-def _rejected(rows: list[Rejected]) -> list[dict[str, Any]]:
-    return [{"line": row.line, "value": row.value, "reason": row.reason} for row in rows]
+def _rejected(rows: list[Rejected]) -> list[RejectedView]:
+    return [RejectedView(row.line, row.value, row.reason) for row in rows]

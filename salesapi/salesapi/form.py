@@ -1,0 +1,70 @@
+"""The multipart body of an upload: read as it comes, each part bounded, its texts UTF-8 and nothing else."""
+
+from collections.abc import AsyncGenerator
+
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from common.problems import Problem
+from common.web import check_body, too_large
+
+_MOST_FIELDS = 10
+_MOST_BYTES = 64 * 1024  # of a field that is no file
+
+
+class _Parser(MultiPartParser):
+    """Starlette's, which takes what is no UTF-8 for Latin-1, and what is cut off for the whole."""
+
+    is_complete = False
+
+    def on_part_end(self) -> None:
+        part = self._current_part
+        if part.file is None:
+            try:
+                part.data.decode()
+            except UnicodeDecodeError as error:
+                raise MultiPartException(
+                    f"{part.field_name[:50]}: {error.reason} at byte {error.start}: send UTF-8"
+                ) from None
+        super().on_part_end()
+
+    def on_end(self) -> None:
+        self.is_complete = True
+
+
+async def read_form(request: Request, max_bytes: int) -> FormData:
+    """The fields of a body of up to `max_bytes`; a file is spooled to disk as it comes in. The caller closes it.
+
+    Raises Problem 400, 413, 415.
+    """
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    if kind != b"multipart/form-data":
+        raise Problem(415, "Not multipart", "send multipart/form-data: curl does with -F, a form with enctype")
+    charset = options.get(b"charset", b"utf-8").lower()
+    if charset not in (b"utf-8", b"utf8"):
+        raise Problem(415, "Charset not supported", f"{charset.decode('latin-1')!r} is not taken here: send UTF-8")
+    check_body(request, max_bytes)
+    parser = _Parser(
+        request.headers, _bounded(request, max_bytes), max_files=1, max_fields=_MOST_FIELDS, max_part_size=_MOST_BYTES
+    )
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise Problem(400, "Multipart not understood", str(error.__cause__ or error.message)) from None
+    if not parser.is_complete:
+        await form.close()
+        raise Problem(
+            400, "Multipart not understood", "the body ends before its last boundary: was the upload cut off?"
+        )
+    return form
+
+
+async def _bounded(request: Request, max_bytes: int) -> AsyncGenerator[bytes]:
+    received = 0
+    async for piece in request.stream():
+        received += len(piece)
+        if received > max_bytes:
+            raise too_large(max_bytes)
+        yield piece
