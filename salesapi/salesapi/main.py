@@ -6,7 +6,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from bulksms.report_writer import ReportWriter
-from common import logs, problems, protected, web
+from common import logs, openapi, problems, protected, web
 from common.access import Access, Keyring
 from common.database import Database
 from common.jobs import JobQueue
@@ -21,6 +21,7 @@ from salesapi.salesapi.charges import gathering
 from salesapi.salesapi.controls import Controls
 from salesapi.salesapi.create import Create
 from salesapi.salesapi.endpoints import Endpoints
+from salesapi.salesapi.operations import DOCUMENT
 from salesapi.salesapi.running import Runner
 from salesapi.salesapi.signed import Signatures
 
@@ -64,6 +65,7 @@ async def _serve(settings: Settings) -> None:
             *Endpoints(salesdb).routes,
             Route("/callback", Callback(writer, signatures).endpoint, methods=["POST"]),
             *web.health_routes(parts),
+            *openapi.routes(DOCUMENT),
         ]
     )
     problems.install(app)
@@ -75,6 +77,7 @@ async def _serve(settings: Settings) -> None:
         RequestIds(Access(app, keyring, limiter, public=("/callback",))),
         host,
         settings.salesapi_port,
+        request_timeout=settings.request_timeout,
         reuse_port=settings.reuse_port,
         http=protocol_factory(writer, signatures),
     )

@@ -1,9 +1,11 @@
 """webapi over HTTP: a workspace's credit, its top-up, and its campaigns as the rpc node tells of them."""
 
+from decimal import Decimal
 from typing import Annotated
 from uuid import UUID, uuid4
 
 import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -14,7 +16,7 @@ from common.jobs import GENERAL_QUEUE, JobQueue, JobsUnavailableError
 from common.money import MoneyError, parse_credits
 from common.problems import Problem, unavailable
 from common.web import body, json
-from rpc.client import NotFoundError, RpcClient, RpcUnavailableError
+from rpc.client import NotFoundError, Progress, RpcClient, RpcUnavailableError
 from webapi.webapi.news import encode
 from workspace import credit
 from workspace.credit import WorkspaceNotFoundError
@@ -23,8 +25,31 @@ from workspace.credit import WorkspaceNotFoundError
 class TopUp(msgspec.Struct, forbid_unknown_fields=True):
     """Credits to add. The same `reference` adds them once, however often it is sent."""
 
-    amount: str
-    reference: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
+    amount: Annotated[
+        str,
+        Meta(
+            max_length=40,
+            description="credits above 0 in whole tenths, such as 12.5",
+            extra_json_schema={"pattern": r"^[0-9]{1,12}(\.[0-9])?$"},
+        ),
+    ]
+    reference: Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00]*$")] | None = None
+
+
+class ToppedUp(msgspec.Struct):
+    """The credit afterwards, and the reference to send again should the answer be lost."""
+
+    workspace_id: UUID
+    credit: Decimal
+    available: Decimal
+    version: int
+    reference: str
+
+
+class ProgressList(msgspec.Struct):
+    """Campaigns, newest first."""
+
+    bulksms: list[Progress]
 
 
 class Endpoints:
@@ -77,7 +102,7 @@ class Endpoints:
             raise unavailable(f"{error} (send the same reference {reference!r} again: it is added once)") from None
         if done is None:
             raise _no_workspace(workspace_id)
-        return json({**done, "reference": reference})
+        return json(msgspec.convert({**done, "reference": reference}, ToppedUp))
 
     async def get_campaign(self, request: Request) -> Response:
         """`GET /bulksms/{id}`: a campaign's progress, asked of the rpc node."""
@@ -98,7 +123,7 @@ class Endpoints:
             found = await self._rpc.list_progress(_workspace(request), limit=100)
         except RpcUnavailableError as error:
             raise unavailable(str(error)) from None
-        return json({"bulksms": found})
+        return json(ProgressList(found))
 
 
 def _workspace(request: Request) -> UUID:

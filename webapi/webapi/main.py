@@ -6,7 +6,7 @@ from functools import partial
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 
-from common import logs, problems, web
+from common import logs, openapi, problems, web
 from common.access import Access, Keyring
 from common.broadcast import KrispBroadcast
 from common.database import Database
@@ -18,6 +18,7 @@ from rpc import security
 from rpc.client import RpcClient
 from webapi.webapi.endpoints import Endpoints
 from webapi.webapi.news import true_up
+from webapi.webapi.operations import DOCUMENT
 from webapi.webapi.websocket import CreditSocket, ReadyFrames
 from workspace import keys
 
@@ -44,6 +45,7 @@ async def _serve(settings: Settings) -> None:
         routes=[
             *Endpoints(ds, jobs, rpc).routes,
             *web.health_routes(parts),
+            *openapi.routes(DOCUMENT),
             WebSocketRoute("/ws", CreditSocket(ds, broadcast, keyring)),
         ]
     )
@@ -59,6 +61,7 @@ async def _serve(settings: Settings) -> None:
         RequestIds(Access(app, keyring, limiter, strict=("/topup",))),
         settings.webapi_host,
         settings.webapi_port,
+        request_timeout=settings.request_timeout,
         reuse_port=settings.reuse_port,
         ws=ReadyFrames,
     )
