@@ -57,8 +57,11 @@ protos: $(VENV)/.dev ## generate the gRPC stubs in rpc/stubs from protos/
 dumps: $(VENV)/.run ## write ds_dump.sql and salesdb_dump.sql anew from the migrations
 	$(BIN)/python -m common.dumps
 
+bad-inputs: $(VENV)/.dev ## send all bad inputs to the system and write docs/bad-inputs.md of the answers
+	WRITE_DOCS=1 $(BIN)/python -m pytest -q tests/test_bad_inputs.py
+
 clean: ## remove the venv, the embedded servers' data and caches
 	rm -rf $(VENV) .data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install demo up test bench bench-quick faults lint format protos dumps clean
+.PHONY: help install demo up test bench bench-quick faults lint format protos dumps bad-inputs clean
