@@ -16,6 +16,7 @@ MOST_LINE = 8_000  # bytes of the URL, and of a header
 MOST_HEADERS = 100
 LEAST_RATE = 4 * 1024  # bytes of a body a second, beyond the request's own seconds
 LINGER = 5.0  # seconds in which who is refused may still send, so that it comes to read why
+FAREWELL = 0.5  # seconds for requests that are on their way when the server ends
 _TICK = 1.0  # seconds
 
 HEAD_TOO_LARGE = Problem(
@@ -68,6 +69,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._unread = 0  # bytes of an answer
         self._stalled = 0.0  # seconds since the client read any of them
         self._refused = False
+        self._last = False  # the next answer is the last
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -103,6 +105,8 @@ class BoundedHttp(HttpToolsProtocol):
             return
         self._in_head = False
         super().on_headers_complete()
+        if self._last and self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         if not self._refused:
@@ -122,6 +126,18 @@ class BoundedHttp(HttpToolsProtocol):
         if self._coming and not self._in_head and self.cycle.response_complete:
             # Answered before the request was all there: the rest of it is not awaited for long.
             self._leaving = self.loop.call_later(LINGER, self.transport.abort)
+
+    def shutdown(self) -> None:
+        """The server ends: what is on its way on a kept connection is still answered, as the last."""
+        self._last = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+        else:
+            self.loop.call_later(FAREWELL, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
 
     def handle_websocket_upgrade(self) -> None:
         if self._refused:

@@ -14,7 +14,7 @@ import httptools
 from uvicorn.server import ServerState
 
 from bulksms.report_writer import Outcome, ReportWriter
-from common.bounded_http import HEAD_TOO_LARGE, MOST_HEAD, NOT_HTTP, TOO_SLOW, BoundedHttp, linger, raw
+from common.bounded_http import FAREWELL, HEAD_TOO_LARGE, MOST_HEAD, NOT_HTTP, TOO_SLOW, BoundedHttp, linger, raw
 from common.problems import Problem
 from common.signatures import HEADER
 from common.web import too_large
@@ -78,6 +78,7 @@ class CallbackLane(asyncio.Protocol):
         self._keep = True  # the connection is kept after its answer
         self._foreign = 0  # reports in it that name no message of ours
         self._ending = False  # nothing more is taken in
+        self._last = False  # the next answer is the last
         self._unread = False  # the client does not read its answers
         self._refused = False  # what came was none of what is taken here
 
@@ -134,10 +135,9 @@ class CallbackLane(asyncio.Protocol):
     # uvicorn
 
     def shutdown(self) -> None:
-        """Take in nothing more; what has come in is answered."""
-        self._ending = True
-        if not self._busy:
-            self._transport.close()
+        """The server ends: what has come in is answered, and what is on its way, as the last."""
+        self._last = True
+        self._loop.call_later(FAREWELL, self._close_if_idle)
 
     # httptools
 
@@ -167,7 +167,7 @@ class CallbackLane(asyncio.Protocol):
         if self._parser.should_upgrade():
             return  # the parser raises this next, and it is refused
         if self._url.partition(b"?")[0] != _PATH or self._parser.get_method() != b"POST":
-            self.shutdown()  # something else, in one piece with a callback: rare enough to be asked for once more
+            self._end_here()  # something else, in one piece with a callback: rare enough to be asked for once more
         elif len(self._body) > MOST_BYTES:
             self._refuse(too_large(MOST_BYTES))
         else:
@@ -204,7 +204,7 @@ class CallbackLane(asyncio.Protocol):
         self._busy = False
         if self._transport.is_closing():
             return
-        keep = self._keep and bool(self._waiting or not self._ending)
+        keep = self._keep and bool(self._waiting or not (self._ending or self._last))
         if isinstance(result, Exception):
             self._transport.write(raw(problem_of(result), self._server.default_headers, keep=keep))
         else:
@@ -235,7 +235,7 @@ class CallbackLane(asyncio.Protocol):
     def _hand_over(self) -> None:
         """It asks for something else: from now on it is uvicorn's."""
         if self._busy:
-            self.shutdown()
+            self._end_here()
             return
         data, self._beginning = self._beginning, b""
         self._server.connections.discard(self)
@@ -243,6 +243,16 @@ class CallbackLane(asyncio.Protocol):
         self._transport.set_protocol(protocol)
         protocol.connection_made(self._transport)
         protocol.data_received(data)
+
+    def _end_here(self) -> None:
+        """Take in nothing more; what has come in is answered."""
+        self._ending = True
+        if not self._busy:
+            self._transport.close()
+
+    def _close_if_idle(self) -> None:
+        if not self._busy and self._between and not self._beginning:
+            self._transport.close()
 
     def _leave(self) -> None:
         if self._refused:
