@@ -83,6 +83,8 @@ _CONTACT_FIELDS = ", ".join(Contact._fields)
 
 _GET = f"SELECT {FIELDS} FROM bulksms WHERE id = $1"
 
+_GET_MANY = f"SELECT {FIELDS} FROM bulksms WHERE id = ANY($1)"
+
 # Newest first: ids are UUIDv7, which grow with time.
 _LIST = f"""
     SELECT {FIELDS} FROM bulksms
@@ -118,6 +120,12 @@ async def find(database: Database, value: str) -> Campaign:
         return await get(database, UUID(value))
     except ValueError:
         raise CampaignNotFoundError(f"{value!r} is no campaign id: it must be a UUID") from None
+
+
+async def get_many(database: Database, bulksms_ids: Sequence[UUID]) -> list[Campaign]:
+    """Those of the campaigns that exist."""
+    async with database.connection() as connection:
+        return [from_row(row) for row in await connection.fetch(_GET_MANY, bulksms_ids)]
 
 
 async def page(database: Database, workspace_id: UUID | None, before: UUID | None, limit: int) -> list[Campaign]:

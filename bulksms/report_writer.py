@@ -7,6 +7,7 @@ is as large as the load makes it: a single report is written at once, a flood in
 import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
+from uuid import UUID
 
 from bulksms.outbox import Entry
 from bulksms.reports import Step, apply
@@ -38,7 +39,7 @@ class ReportWriter:
     """Gathers reports and commits them in flushes.
 
     `buffer`: reports that may wait; `flush`: the most in one statement; `flushes`: statements under way at once;
-    `on_entries`: told what each committed flush owes to ds.
+    `on_entries`: told what each committed flush owes to ds; `on_moved`: told the campaigns that it may have moved.
     """
 
     def __init__(
@@ -49,12 +50,14 @@ class ReportWriter:
         flush: int,
         flushes: int = 2,
         on_entries: Callable[[Sequence[Entry]], None],
+        on_moved: Callable[[Sequence[UUID]], None] = lambda campaigns: None,
     ) -> None:
         self._database = database
         self._buffer = buffer
         self._flush_size = flush
         self._flushes = flushes
         self._on_entries = on_entries
+        self._on_moved = on_moved
         self._calls: list[_Call] = []
         self._waiting = 0
         self._wake = asyncio.Event()
@@ -129,6 +132,8 @@ class ReportWriter:
             call.done(outcome)
         if applied.entries:
             self._on_entries(applied.entries)
+        if len(applied.stale) + len(applied.unknown) < len(steps):
+            self._on_moved(list({step.bulksms_id for step in steps}))
 
 
 def _share(calls: Sequence[_Call], stale: set[int], unknown: set[int]) -> list[Outcome]:

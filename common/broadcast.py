@@ -1,7 +1,7 @@
 """KrispBroadcast: news over Redis pub/sub, fanned out inside a process to any number of listeners.
 
 News may be missed (Redis forgets it at once), so it always holds the whole current state of its topic: a listener that
-is slow finds the latest of each topic, never a queue of the past.
+is slow finds the latest of each topic, never a queue of the past. Topics may be paths: who listens to `a` hears `a/b`.
 """
 
 import asyncio
@@ -15,9 +15,12 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from common.flows import counts
 from common.waiting import backoff
 
 log = structlog.get_logger()
+
+CAMPAIGN_PROGRESS = "campaign_progress"  # each topic is `workspace id/campaign id`
 
 
 class News(NamedTuple):
@@ -81,6 +84,7 @@ class KrispBroadcast:
 
     async def publish(self, channel: str, topic: str, data: bytes) -> None:
         """Tell the state of a topic, as JSON, to whoever listens. Raises RedisError or OSError."""
+        counts[f"news {channel}"] += 1
         await self._redis.publish(channel, msgspec.json.encode(_Envelope(topic, msgspec.Raw(data))))
 
     @contextmanager
@@ -136,8 +140,8 @@ class KrispBroadcast:
             await asyncio.sleep(clock() - begun)
 
     def _put(self, news: News) -> None:
-        for key in ((news.channel, news.topic), (news.channel, None)):
-            for subscription in self._listeners.get(key, ()):
+        for topic in {news.topic, news.topic.partition("/")[0], None}:
+            for subscription in self._listeners.get((news.channel, topic), ()):
                 subscription.put(news)
 
     async def _receive_always(self) -> None:
@@ -171,6 +175,7 @@ class KrispBroadcast:
         except msgspec.MsgspecError as error:
             log.warning("ignored what is no news of ours", channel=channel, reason=str(error))
         else:
+            counts[f"heard {channel}"] += 1
             self.deliver(News(channel, envelope.topic, bytes(envelope.data)))
 
     async def check(self) -> None:

@@ -23,6 +23,7 @@ from redis.exceptions import RedisError, WatchError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from common import request_id
+from common.flows import counts
 
 _LONGEST_STOP = 8  # seconds from SIGTERM to the end of a worker
 
@@ -144,8 +145,9 @@ def _job_id() -> str:
     return f"{request_id.current()}.{uuid4().hex}"
 
 
-async def bind_request(ctx: dict[str, Any]) -> None:
-    """For a worker's `on_job_start`: what the job logs belongs to the request that sent it."""
+async def begin_job(ctx: dict[str, Any]) -> None:
+    """For a worker's `on_job_start`: the job is counted, and what it logs belongs to the request that sent it."""
+    counts["jobs"] += 1
     request_id.bind(ctx["job_id"].partition(".")[0])
 
 
@@ -170,6 +172,7 @@ class JobQueue:
 
         Raises JobsUnavailableError.
         """
+        counts[f"job {job}"] += 1
         try:
             await self._redis.enqueue_job(job, *args, _queue_name=queue, _job_id=job_id or _job_id())
         except (RedisError, OSError) as error:
@@ -177,6 +180,7 @@ class JobQueue:
 
     async def call(self, queue: str, job: str, *args: Any, timeout: float) -> Any:
         """Send a job and wait up to `timeout` seconds for what it returns. Raises JobsUnavailableError."""
+        counts[f"job {job}"] += 1
         try:
             sent = await self._redis.enqueue_job(job, *args, _queue_name=queue, _job_id=_job_id(), _expires=timeout)
             assert sent is not None

@@ -59,6 +59,12 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
     callback_url: Annotated[str, Meta(description="where the carrier sends its reports: salesapi's `/callback`")] = (
         "http://127.0.0.1:8002/callback"
     )
+    salesapi_url: Annotated[str, Meta(description="where browsers find salesapi: told to the dashboard")] = (
+        "http://localhost:8002"
+    )
+    dashboard_origins: Annotated[
+        str, Meta(description="where browsers find the dashboard: pages that may call salesapi, parted by spaces")
+    ] = "http://localhost:8000 http://127.0.0.1:8000"
     data_dir: Annotated[str, Meta(description="folder of the embedded servers' and the simulator's data")] = ".data"
     log_level: Annotated[str, Meta(description="`debug`, `info`, `warning` or `error`")] = "info"
 
@@ -234,4 +240,5 @@ _SCHEMES = {
     "redis_url": ("redis", "rediss"),
     "carrier_url": ("http", "https"),
     "callback_url": ("http", "https"),
+    "salesapi_url": ("http", "https"),
 }

@@ -131,7 +131,7 @@ class System:
             name.upper(): str(getattr(self.settings, name))
             for name in (
                 "ds_dsn", "salesdb_dsn", "redis_url", "webapi_port", "salesapi_port", "rpc_address", "carrier_url",
-                "callback_url", "callback_secrets", "data_dir",
+                "callback_url", "callback_secrets", "salesapi_url", "dashboard_origins", "data_dir",
             )
         }  # fmt: skip
         return {**self._given, **addresses, "PYTHONUNBUFFERED": "1"}
@@ -200,6 +200,11 @@ class System:
             self._move(carrier_url=f"http://127.0.0.1:{free_port(host_and_port(settings.carrier_url)[1])}")
         if "CALLBACK_URL" not in self._configured:
             self._move(callback_url=f"http://127.0.0.1:{self.settings.salesapi_port}/callback")
+        if "SALESAPI_URL" not in self._configured:
+            self._move(salesapi_url=f"http://127.0.0.1:{self.settings.salesapi_port}")
+        if "DASHBOARD_ORIGINS" not in self._configured:
+            port = self.settings.webapi_port
+            self._move(dashboard_origins=f"http://localhost:{port} http://127.0.0.1:{port}")
 
     def _move(self, **addresses: str | int) -> None:
         self.settings = msgspec.structs.replace(self.settings, **addresses)

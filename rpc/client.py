@@ -9,6 +9,7 @@ import grpc
 import msgspec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from common.flows import counts
 from common.principal import Principal
 from rpc.security import ClientSecurity
 from rpc.stubs import bulksms_pb2, bulksms_pb2_grpc, workspace_credit_pb2, workspace_credit_pb2_grpc
@@ -150,6 +151,7 @@ class RpcClient:
             raise RpcUnavailableError(f"{service or 'rpc'} is not serving")
 
     async def _ask(self, method: Callable[..., Awaitable[Reply]], request: Any) -> Reply:
+        counts["grpc"] += 1
         try:
             return await method(request, timeout=self._timeout, wait_for_ready=True, metadata=self._security.metadata())
         except grpc.aio.AioRpcError as error:

@@ -13,7 +13,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from bulksms import campaigns
 from bulksms.campaigns import Campaign, CampaignNotFoundError
-from common import logs
+from common import logs, pulse
+from common.broadcast import KrispBroadcast
 from common.database import UNAVAILABLE, Database
 from common.money import MoneyError, parse_credits
 from common.protected import is_loopback, require
@@ -190,6 +191,8 @@ async def _serve(settings: Settings) -> None:
         asyncio.create_task(_watch(statuses, _WORKSPACE_CREDIT, ds)),
         asyncio.create_task(_watch(statuses, _BULKSMS, salesdb)),
     ]
+    broadcast = KrispBroadcast.connect(settings.redis_url)
+    watches.append(asyncio.create_task(pulse.beat("rpc", broadcast, {"ds": ds.check, "salesdb": salesdb.check})))
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
@@ -198,7 +201,7 @@ async def _serve(settings: Settings) -> None:
         watch.cancel()
     await statuses.enter_graceful_shutdown()
     await server.stop(grace=5)
-    await asyncio.gather(ds.close(), salesdb.close())
+    await asyncio.gather(broadcast.close(), ds.close(), salesdb.close())
 
 
 async def _watch(statuses: health.aio.HealthServicer, service: str, database: Database, period: float = 2.0) -> None:

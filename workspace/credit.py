@@ -61,6 +61,8 @@ _GET = f"SELECT {_COLUMNS} FROM workspace WHERE id = ANY($1)"
 
 _LOCK = f"SELECT {_COLUMNS} FROM workspace WHERE id = ANY($1) ORDER BY id FOR UPDATE"
 
+_PAGE = f"SELECT {_COLUMNS} FROM workspace WHERE ($1::uuid IS NULL OR id > $1) ORDER BY id LIMIT $2"
+
 _CREATE = f"INSERT INTO workspace (name) VALUES ($1) RETURNING {_COLUMNS}"
 
 _RECORD = """
@@ -128,6 +130,12 @@ async def get_many(database: Database, workspace_ids: Sequence[UUID]) -> list[Cr
     """The credit of those of the workspaces that exist."""
     async with database.connection() as connection:
         return [Credit(*row) for row in await connection.fetch(_GET, workspace_ids)]
+
+
+async def page(database: Database, after: UUID | None, limit: int) -> list[Credit]:
+    """Workspaces, oldest first, behind `after`."""
+    async with database.connection() as connection:
+        return [Credit(*row) for row in await connection.fetch(_PAGE, after, limit)]
 
 
 async def create(database: Database, name: str, credit: Decimal) -> Credit:

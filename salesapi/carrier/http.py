@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import aiohttp
 import msgspec
 
+from common.flows import counts
 from salesapi.carrier.port import (
     CarrierBusyError,
     CarrierRefusedError,
@@ -51,6 +52,8 @@ class HttpCarrier:
 
     async def submit(self, key: str, messages: Sequence[Message]) -> Submission:
         """Hand over a batch under its idempotency key."""
+        counts["batches"] += 1
+        counts["messages"] += len(messages)
         body = msgspec.json.encode(Batch(self._callback_url, list(messages)))
         headers = {"Content-Type": "application/json"}
         if self.idempotent:

@@ -22,7 +22,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from common import logs, problems, web
+from common import logs, problems, pulse, web
+from common.broadcast import KrispBroadcast
 from common.embedded import host_and_port
 from common.problems import Problem
 from common.settings import Settings
@@ -176,9 +177,12 @@ async def _serve(settings: Settings) -> None:
     problems.install(app)
     app.add_exception_handler(_LostConnectionError, _raise)
     await simulator.start()
+    broadcast = KrispBroadcast.connect(settings.redis_url)
+    beating = asyncio.create_task(pulse.beat("carrier", broadcast, {}))
     host, port = host_and_port(settings.carrier_url)
     await web.serve(_losing_connections(app), host, port)
-    await simulator.close()
+    beating.cancel()
+    await asyncio.gather(simulator.close(), broadcast.close())
 
 
 async def _raise(request: Request, error: Exception) -> Response:

@@ -18,6 +18,7 @@ from bulksms.reports import Step
 from bulksms.status import SmsStatus
 from common import web
 from common.database import UNAVAILABLE
+from common.flows import counts
 from common.problems import Problem, unavailable
 from common.signatures import HEADER
 from salesapi.salesapi.signed import Signatures
@@ -54,6 +55,8 @@ def decode(body: bytes | bytearray) -> tuple[list[Step], int]:
         hint = f"send {{message_id, status, timestamp, error_code?}} or an array of up to {_MOST_REPORTS}"
         raise Problem(400, "Reports not understood", f"{web.not_json(error)}; {hint}") from None
     reports = decoded if isinstance(decoded, list) else [decoded]
+    counts["callbacks"] += 1
+    counts["reports"] += len(reports)
     steps = [
         Step(*row, _STATUSES[report.status], report.error_code)
         for report in reports

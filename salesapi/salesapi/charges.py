@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import structlog
 
 from bulksms.outbox import Entry
+from common.flows import counts
 from common.jobs import GENERAL_QUEUE, Gathering, JobQueue, JobsUnavailableError
 
 log = structlog.get_logger()
@@ -23,6 +24,7 @@ def gathering(jobs: JobQueue) -> Gathering[Entry]:
 
 async def send(jobs: JobQueue, entries: Sequence[Entry]) -> None:
     """Send entries as one job; if Redis is away, leave them to the relay."""
+    counts["charges"] += len(entries)
     try:
         await jobs.send(GENERAL_QUEUE, "deduct_credit", [entry.as_job() for entry in entries])
     except JobsUnavailableError as error:

@@ -1,6 +1,6 @@
 """salesapi over HTTP: run, schedule, pause, resume and cancel a campaign, and retry what it failed to reach."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -59,9 +59,10 @@ def check_moment(moment: datetime) -> datetime:
 class Controls:
     """The handlers, with what they need."""
 
-    def __init__(self, salesdb: Database, runner: Runner) -> None:
+    def __init__(self, salesdb: Database, runner: Runner, on_moved: Callable[[Sequence[UUID]], None]) -> None:
         self._salesdb = salesdb
         self._runner = runner
+        self._on_moved = on_moved  # told the campaigns whose status may have changed
 
     @property
     def routes(self) -> list[Route]:
@@ -80,10 +81,10 @@ class Controls:
             campaign = await owned(self._salesdb, request, asked.bulksms_id)
             if asked.scheduled_for is not None:
                 moment = check_moment(asked.scheduled_for)
-                return json(present(await controls.schedule(self._salesdb, asked.bulksms_id, moment)), 202)
+                return self._moved(await controls.schedule(self._salesdb, asked.bulksms_id, moment), 202)
             key = idempotent.key_of(request)
             if key is None:
-                return json(present(await self._runner.run(asked.bulksms_id)), 202)
+                return self._moved(await self._runner.run(asked.bulksms_id), 202)
             return await self._run_once(campaign, key)
 
     async def _run_once(self, campaign: Campaign, key: str) -> Response:
@@ -91,7 +92,7 @@ class Controls:
         if known := await idempotent.replay(self._salesdb, once, 202):
             return known
         try:
-            return json(present(await self._runner.run(campaign.id, key)), 202)
+            return self._moved(await self._runner.run(campaign.id, key), 202)
         except WrongStateError:
             if known := await idempotent.replay(self._salesdb, once, 202):
                 return known
@@ -102,21 +103,21 @@ class Controls:
         asked = await body(request, Named)
         async with _answering("can be paused"):
             await owned(self._salesdb, request, asked.bulksms_id)
-            return json(present(await controls.pause(self._salesdb, asked.bulksms_id)))
+            return self._moved(await controls.pause(self._salesdb, asked.bulksms_id))
 
     async def resume(self, request: Request) -> Response:
         """`POST /resume`: go on with a paused campaign."""
         asked = await body(request, Named)
         async with _answering("can be resumed"):
             await owned(self._salesdb, request, asked.bulksms_id)
-            return json(present(await self._runner.resume(asked.bulksms_id)))
+            return self._moved(await self._runner.resume(asked.bulksms_id))
 
     async def cancel(self, request: Request) -> Response:
         """`POST /cancel`: end a campaign; what has not gone to the carrier never will."""
         asked = await body(request, Named)
         async with _answering("can be cancelled"):
             await owned(self._salesdb, request, asked.bulksms_id)
-            return json(present(await self._runner.cancel(asked.bulksms_id)))
+            return self._moved(await self._runner.cancel(asked.bulksms_id))
 
     async def retry_failed(self, request: Request) -> Response:
         """`POST /bulksms/{id}/retry-failed`: a new campaign of the contacts that one has failed to reach."""
@@ -132,6 +133,11 @@ class Controls:
                 return await idempotent.replayed(self._salesdb, retry.retry_key(first, key), 201)
             except NothingFailedError as error:
                 raise Problem(409, "Nothing to retry", str(error)) from None
+
+    def _moved(self, campaign: Campaign, status: int = 200) -> Response:
+        """The campaign as it is now, told also to whoever watches it."""
+        self._on_moved([campaign.id])
+        return json(present(campaign), status)
 
 
 @asynccontextmanager

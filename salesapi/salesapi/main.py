@@ -1,13 +1,16 @@
 """Puts the salesapi process together: settings, connections, and the handlers that are given them."""
 
 import asyncio
+from typing import Any
 
 from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from bulksms.report_writer import ReportWriter
-from common import logs, openapi, problems, protected, web
+from common import logs, openapi, problems, protected, pulse, web
 from common.access import Access, Keyring
+from common.broadcast import KrispBroadcast
 from common.database import Database
 from common.jobs import JobQueue
 from common.rate import Limiter
@@ -22,8 +25,10 @@ from salesapi.salesapi.controls import Controls
 from salesapi.salesapi.create import Create
 from salesapi.salesapi.endpoints import Endpoints
 from salesapi.salesapi.operations import DOCUMENT
+from salesapi.salesapi.progress import ProgressNews
 from salesapi.salesapi.running import Runner
 from salesapi.salesapi.signed import Signatures
+from salesapi.salesapi.timeline import Timeline
 
 
 def serve(settings: Settings) -> None:
@@ -42,8 +47,14 @@ async def _serve(settings: Settings) -> None:
     limiter = Limiter.connect(settings.redis_url, settings.rate_limit, settings.rate_burst)
     signatures = Signatures(settings.callback_keys)
     charges = gathering(jobs)
+    broadcast = KrispBroadcast.connect(settings.redis_url)
+    progress = ProgressNews(salesdb, broadcast)
     writer = ReportWriter(
-        salesdb, buffer=settings.callback_buffer, flush=settings.callback_flush, on_entries=charges.add
+        salesdb,
+        buffer=settings.callback_buffer,
+        flush=settings.callback_flush,
+        on_entries=charges.add,
+        on_moved=progress.add,
     )
     runner = Runner(salesdb, rpc, jobs, batch=settings.send_batch, lanes=settings.send_lanes, on_entries=charges.add)
     create = Create(
@@ -61,9 +72,10 @@ async def _serve(settings: Settings) -> None:
     app = Starlette(
         routes=[
             Route("/create", create.endpoint, methods=["POST"]),
-            *Controls(salesdb, runner).routes,
+            *Controls(salesdb, runner, progress.add).routes,
             *Endpoints(salesdb).routes,
             Route("/callback", Callback(writer, signatures).endpoint, methods=["POST"]),
+            Timeline(salesdb).route,
             *web.health_routes(parts),
             *openapi.routes(DOCUMENT),
         ]
@@ -72,9 +84,14 @@ async def _serve(settings: Settings) -> None:
     await salesdb.open(wait=False)
     await keyring.protect()
     writer.start()
-    tasks = [*web.watch(parts), asyncio.create_task(charges.run())]
+    tasks = [
+        *web.watch(parts),
+        asyncio.create_task(charges.run()),
+        asyncio.create_task(progress.run()),
+        asyncio.create_task(pulse.beat("salesapi", broadcast, {"salesdb": salesdb.check, "redis": jobs.check})),
+    ]
     await web.serve(
-        RequestIds(Access(app, keyring, limiter, public=("/callback",))),
+        _for_dashboard(RequestIds(Access(app, keyring, limiter, public=("/callback",))), settings.dashboard_origins),
         host,
         settings.salesapi_port,
         request_timeout=settings.request_timeout,
@@ -84,4 +101,19 @@ async def _serve(settings: Settings) -> None:
     await writer.close()
     for task in tasks:
         task.cancel()
-    await asyncio.gather(rpc.close(), limiter.close(), jobs.close(), salesdb.close())
+    await asyncio.gather(rpc.close(), limiter.close(), broadcast.close(), jobs.close(), salesdb.close())
+
+
+def _for_dashboard(app: Any, origins: str) -> CORSMiddleware:
+    """Lets the dashboard, a page of webapi, call this service from the browser.
+
+    It stands before all else, since a browser asks without a key whether it may ask, and shows a page no refusal that
+    lacks its headers.
+    """
+    return CORSMiddleware(
+        app,
+        allow_origins=origins.split(),
+        allow_methods=["GET", "POST"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
+        max_age=3600,
+    )

@@ -14,6 +14,7 @@ from salesapi.salesapi.views import (
     NoContacts,
     Page,
     RejectedPage,
+    TimelineView,
     TooLittleCredit,
     UploadForm,
     WrongState,
@@ -121,6 +122,9 @@ OPERATIONS = (
         "Every contact and what became of its message",
         {200: Text("text/csv")},
         problems=(404,),
+    ),
+    Operation(
+        "GET", "/bulksms/{bulksms_id}/timeline", "How a campaign went, for a plot", {200: TimelineView}, problems=(404,)
     ),
     *HEALTH,
 )

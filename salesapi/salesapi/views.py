@@ -62,6 +62,23 @@ class CampaignView(msgspec.Struct):
     completed_at: Moment | None
 
 
+class MomentView(msgspec.Struct):
+    """Messages that had, by then, the status that they have now."""
+
+    at: Moment
+    sent: int
+    failed: int
+    delivered: int
+    undelivered: int
+
+
+class TimelineView(msgspec.Struct):
+    """How a campaign went, and of how many contacts."""
+
+    contacts: int
+    moments: list[MomentView]
+
+
 class CampaignPage(msgspec.Struct):
     """Campaigns, newest first."""
 

@@ -15,11 +15,13 @@ from common.database import Database
 from common.jobs import GENERAL_QUEUE, JobQueue, JobsUnavailableError
 from common.money import MoneyError, parse_credits
 from common.problems import Problem, unavailable
-from common.web import body, json
+from common.web import body, json, query
 from rpc.client import NotFoundError, Progress, RpcClient, RpcUnavailableError
-from webapi.webapi.news import encode
+from webapi.webapi.news import CreditNews, encode, present
 from workspace import credit
 from workspace.credit import WorkspaceNotFoundError
+
+_PAGE = 100
 
 
 class TopUp(msgspec.Struct, forbid_unknown_fields=True):
@@ -46,6 +48,19 @@ class ToppedUp(msgspec.Struct):
     reference: str
 
 
+class WorkspacesQuery(msgspec.Struct):
+    """Which workspaces."""
+
+    cursor: Annotated[UUID, Meta(description="`next_cursor` of the page before")] | None = None
+
+
+class WorkspacePage(msgspec.Struct):
+    """Workspaces with their credit, oldest first."""
+
+    workspaces: list[CreditNews]
+    next_cursor: Annotated[UUID, Meta(description="the `cursor` of the next page")] | None
+
+
 class ProgressList(msgspec.Struct):
     """Campaigns, newest first."""
 
@@ -63,11 +78,22 @@ class Endpoints:
     @property
     def routes(self) -> list[Route]:
         return [
+            Route("/workspaces", self.list_workspaces),
             Route("/workspaces/{workspace_id}", self.get_workspace),
             Route("/workspaces/{workspace_id}/topup", self.top_up, methods=["POST"]),
             Route("/workspaces/{workspace_id}/bulksms", self.list_campaigns),
             Route("/bulksms/{bulksms_id}", self.get_campaign),
         ]
+
+    async def list_workspaces(self, request: Request) -> Response:
+        """`GET /workspaces?cursor=`: all workspaces with their credit, oldest first; or the key's own."""
+        asked = query(request, WorkspacesQuery)
+        own = caller(request).workspace_id
+        if own is not None:
+            return json(WorkspacePage([present(one) for one in await credit.get_many(self._ds, [own])], None))
+        found = await credit.page(self._ds, asked.cursor, _PAGE)
+        following = found[-1].workspace_id if len(found) == _PAGE else None
+        return json(WorkspacePage([present(one) for one in found], following))
 
     async def get_workspace(self, request: Request) -> Response:
         """`GET /workspaces/{id}`: the credit now."""

@@ -4,9 +4,9 @@ import asyncio
 from functools import partial
 
 from starlette.applications import Starlette
-from starlette.routing import WebSocketRoute
+from starlette.routing import Route, WebSocketRoute
 
-from common import logs, openapi, problems, web
+from common import logs, openapi, problems, pulse, web
 from common.access import Access, Keyring
 from common.broadcast import KrispBroadcast
 from common.database import Database
@@ -16,9 +16,11 @@ from common.request_id import RequestIds
 from common.settings import Settings
 from rpc import security
 from rpc.client import RpcClient
+from webapi.webapi import campaign_news
 from webapi.webapi.endpoints import Endpoints
 from webapi.webapi.news import true_up
 from webapi.webapi.operations import DOCUMENT
+from webapi.webapi.system import SystemView
 from webapi.webapi.websocket import CreditSocket, ReadyFrames
 from workspace import keys
 
@@ -41,12 +43,14 @@ async def _serve(settings: Settings) -> None:
         "redis": web.Part(jobs.address, jobs.check),
         "rpc": web.Part(settings.rpc_address, rpc.check),
     }
+    system = SystemView()
     app = Starlette(
         routes=[
             *Endpoints(ds, jobs, rpc).routes,
             *web.health_routes(parts),
+            Route("/system/flows", system.endpoint),
             *openapi.routes(DOCUMENT),
-            WebSocketRoute("/ws", CreditSocket(ds, broadcast, keyring)),
+            WebSocketRoute("/ws", CreditSocket(ds, broadcast, rpc, keyring)),
         ]
     )
     problems.install(app)
@@ -56,6 +60,9 @@ async def _serve(settings: Settings) -> None:
         *web.watch(parts),
         asyncio.create_task(broadcast.run()),
         asyncio.create_task(true_up(ds, broadcast)),
+        asyncio.create_task(campaign_news.true_up(rpc, broadcast)),
+        asyncio.create_task(system.listen(broadcast)),
+        asyncio.create_task(pulse.beat("webapi", broadcast, {"ds": ds.check, "redis": jobs.check})),
     ]
     await web.serve(
         RequestIds(Access(app, keyring, limiter, strict=("/topup",))),

@@ -28,11 +28,14 @@ class CreditNews(msgspec.Struct):
     version: int
 
 
+def present(now: Credit) -> CreditNews:
+    """The credit as it is told."""
+    return CreditNews(now.workspace_id, now.name, now.credit, now.reserved, now.available, now.version)
+
+
 def encode(now: Credit) -> bytes:
     """The credit as JSON."""
-    return msgspec.json.encode(
-        CreditNews(now.workspace_id, now.name, now.credit, now.reserved, now.available, now.version)
-    )
+    return msgspec.json.encode(present(now))
 
 
 async def publish(broadcast: KrispBroadcast, now: Credit) -> None:

@@ -2,10 +2,12 @@
 
 from common.openapi import HEALTH, Operation, document
 from rpc.client import Progress
-from webapi.webapi.endpoints import ProgressList, ToppedUp, TopUp
+from webapi.webapi.endpoints import ProgressList, ToppedUp, TopUp, WorkspacePage, WorkspacesQuery
 from webapi.webapi.news import CreditNews
+from webapi.webapi.system import SystemFlows
 
 OPERATIONS = (
+    Operation("GET", "/workspaces", "All workspaces, or the key's own", {200: WorkspacePage}, query=WorkspacesQuery),
     Operation("GET", "/workspaces/{workspace_id}", "A workspace's credit now", {200: CreditNews}, problems=(404,)),
     Operation(
         "POST",
@@ -19,12 +21,15 @@ OPERATIONS = (
         "GET", "/workspaces/{workspace_id}/bulksms", "A workspace's newest campaigns", {200: ProgressList}, (404,)
     ),
     Operation("GET", "/bulksms/{bulksms_id}", "A campaign's progress", {200: Progress}, problems=(404,)),
+    Operation("GET", "/system/flows", "What flows through every process, and which servers answer", {200: SystemFlows}),
     *HEALTH,
 )
 
 DOCUMENT = document(
     "webapi",
     'The credit of workspaces. On the WebSocket `/ws` send `{"workspace_id": "..."}`, or a list of up to 100, and get '
-    "the credit at once and whenever it changes, as `GET /workspaces/{workspace_id}` answers it. Errors are RFC 9457.",
+    "the credit at once and whenever it changes, as `GET /workspaces/{workspace_id}` answers it. With "
+    '`"campaigns": true` each campaign as well, in `{"campaign": ...}` as `GET /bulksms/{bulksms_id}` answers it. '
+    "Errors are RFC 9457.",
     OPERATIONS,
 )

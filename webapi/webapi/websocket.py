@@ -1,4 +1,5 @@
-"""`/ws`: a client shows its key, names workspaces, gets their credit at once and then every change.
+"""`/ws`: a client shows its key, names workspaces, gets their credit at once and then every change, and so of their
+campaigns if it asks.
 
 A client that reads slowly gets the latest of each workspace; what it has not read in time is replaced, never queued.
 """
@@ -6,6 +7,7 @@ A client that reads slowly gets the latest of each workspace; what it has not re
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import lru_cache, partial
 from typing import Annotated, Any
 from uuid import UUID
@@ -19,8 +21,11 @@ from common.access import Keyring, bearer, refuse_pages_from_elsewhere
 from common.bounded_websocket import BoundedWebSocket
 from common.broadcast import KrispBroadcast, News, Subscription
 from common.database import Database
+from common.flows import counts
 from common.problems import Problem
 from common.web import NOT_JSON, not_json
+from rpc.client import RpcClient
+from webapi.webapi import campaign_news
 from webapi.webapi.doorkeeper import ENTRY, Doorkeeper, close, say
 from webapi.webapi.news import CHANNEL, CreditNews, encode
 from workspace import credit
@@ -37,10 +42,12 @@ _Ids = Annotated[list[UUID], msgspec.Meta(min_length=1, max_length=_MOST)]
 class Watch(msgspec.Struct):
     """What a client sends: `{"workspace_id": "..."}`, or `{"workspace_id": ["...", "..."]}` for several.
 
+    `campaigns`: told as well, each as `{"campaign": {...}}`.
     A client that sends no header sends `{"key": "..."}` first, or with it.
     """
 
     workspace_id: UUID | _Ids | None = None
+    campaigns: bool = False
     key: str = ""
 
     @property
@@ -70,6 +77,7 @@ class ReadyFrames(BoundedWebSocket):
         if self.close_sent or not self.writable.is_set() or self.transport.is_closing():
             return False
         self.transport.write(frame)
+        counts["frames"] += 1
         return True
 
 
@@ -80,9 +88,10 @@ class _ClientGoneError(Exception):
 class CreditSocket:
     """Serves one WebSocket after another: a bare ASGI callable, since a thousand clients read every change."""
 
-    def __init__(self, ds: Database, broadcast: KrispBroadcast, keyring: Keyring) -> None:
+    def __init__(self, ds: Database, broadcast: KrispBroadcast, rpc: RpcClient, keyring: Keyring) -> None:
         self._ds = ds
         self._broadcast = broadcast
+        self._rpc = rpc
         self._keyring = keyring
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -110,7 +119,7 @@ class CreditSocket:
 
     async def _serve(self, door: Doorkeeper, teller: Callable[[], "_Teller"], receive: Any, send: Any) -> None:
         """Do what the client asks until it goes. Raises _ClientGoneError, or Problem if it is not let in."""
-        watching: asyncio.Task[None] | None = None
+        watching: list[asyncio.Task[None]] = []
         try:
             pace = _Pace()
             while True:
@@ -118,15 +127,27 @@ class CreditSocket:
                 principal = door.principal
                 if watch.key or principal is None:
                     principal = await door.admit(watch.key)
-                if watching is not None:
-                    watching.cancel()
+                for task in watching:
+                    task.cancel()
                 seen = [one for one in watch.ids if principal.sees(one)]
                 for hidden in set(watch.ids) - set(seen):
                     await say(send, f"there is no workspace {hidden}")
-                watching = asyncio.create_task(self._tell(teller(), send, seen))
+                watching = [asyncio.create_task(self._tell(teller(), send, seen))]
+                if watch.campaigns:
+                    watching.append(asyncio.create_task(self._tell_campaigns(send, seen)))
         finally:
-            if watching is not None:
-                watching.cancel()
+            for task in watching:
+                task.cancel()
+
+    async def _tell_campaigns(self, send: Any, ids: Sequence[UUID]) -> None:
+        """Send the campaigns of the workspaces now and whenever one moves."""
+
+        async def tell(data: bytes) -> None:
+            counts["frames"] += 1
+            await send({"type": "websocket.send", "text": data.decode()})
+
+        with suppress(OSError, RuntimeError):  # the client has gone while we were sending
+            await campaign_news.tell(self._broadcast, self._rpc, tell, ids)
 
     async def _tell(self, teller: "_Teller", send: Any, ids: Sequence[UUID]) -> None:
         """Send the credit of the workspaces now and whenever it changes."""

@@ -17,18 +17,10 @@ from arq.cron import CronJob
 
 from bulksms import batches, controls, idempotency, outbox
 from bulksms.controls import WrongStateError
-from common import logs
+from common import logs, pulse
+from common.broadcast import KrispBroadcast
 from common.database import Database
-from common.jobs import (
-    SALES_QUEUE,
-    JobQueue,
-    bind_request,
-    deserializer,
-    every,
-    serializer,
-    use_uvloop,
-    worker_redis,
-)
+from common.jobs import SALES_QUEUE, JobQueue, begin_job, deserializer, every, serializer, use_uvloop, worker_redis
 from common.settings import load
 from rpc import security
 from rpc.client import InsufficientCreditError, NotFoundError, RpcClient, RpcError
@@ -132,13 +124,18 @@ async def startup(ctx: dict[str, Any]) -> None:
     )
     await ctx["salesdb"].open()
     ctx["charging"] = asyncio.create_task(ctx["charges"].run())
+    ctx["broadcast"] = KrispBroadcast.connect(_settings.redis_url)
+    ctx["beating"] = asyncio.create_task(
+        pulse.beat("sales_worker", ctx["broadcast"], {"salesdb": ctx["salesdb"].check, "redis": ctx["jobs"].check})
+    )
     logs.ready("sales worker")
 
 
 async def shutdown(ctx: dict[str, Any]) -> None:
     """Close the connections."""
     ctx["charging"].cancel()
-    await asyncio.gather(ctx["carrier"].close(), ctx["rpc"].close(), ctx["jobs"].close(), ctx["salesdb"].close())
+    ctx["beating"].cancel()
+    await asyncio.gather(*(ctx[name].close() for name in ("carrier", "rpc", "jobs", "broadcast", "salesdb")))
 
 
 _settings = load()
@@ -168,7 +165,7 @@ class WorkerSettings:
     job_deserializer = deserializer
     on_startup = startup
     on_shutdown = shutdown
-    on_job_start = bind_request
+    on_job_start = begin_job
     poll_delay = 0.05  # seconds
     max_jobs = 50
     job_timeout = 30  # seconds

@@ -11,16 +11,17 @@ from uuid import UUID
 import structlog
 from arq import func
 
-from common import logs
+from common import logs, pulse
 from common.broadcast import KrispBroadcast
 from common.database import Database
+from common.flows import counts
 from common.jobs import (
     GENERAL_QUEUE,
     SALES_QUEUE,
     Gathering,
     JobQueue,
     JobsUnavailableError,
-    bind_request,
+    begin_job,
     deserializer,
     serializer,
     use_uvloop,
@@ -46,6 +47,7 @@ async def deduct_credit(ctx: dict[str, Any], entries: list[dict[str, str]]) -> N
             for e in entries
         ],
     )
+    counts["settled"] += len(settled)
     for now in changed:
         await news.publish(ctx["broadcast"], now)
     if len(settled) < len(entries):
@@ -92,12 +94,16 @@ async def startup(ctx: dict[str, Any]) -> None:
     ctx["settled"] = tell_settled(ctx["jobs"])
     ctx["telling"] = asyncio.create_task(ctx["settled"].run())
     await ctx["ds"].open()
+    ctx["beating"] = asyncio.create_task(
+        pulse.beat("general_worker", ctx["broadcast"], {"ds": ctx["ds"].check, "redis": ctx["jobs"].check})
+    )
     logs.ready("general worker")
 
 
 async def shutdown(ctx: dict[str, Any]) -> None:
     """Close the connections."""
     ctx["telling"].cancel()
+    ctx["beating"].cancel()
     await asyncio.gather(ctx["broadcast"].close(), ctx["jobs"].close(), ctx["ds"].close())
 
 
@@ -115,7 +121,7 @@ class WorkerSettings:
     job_deserializer = deserializer
     on_startup = startup
     on_shutdown = shutdown
-    on_job_start = bind_request
+    on_job_start = begin_job
     poll_delay = 0.025  # seconds; how late a charge may be seen on the WebSocket
     max_jobs = 10
     job_timeout = 30  # seconds; a job of a worker that was killed is free again 10 s later

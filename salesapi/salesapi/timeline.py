@@ -1,0 +1,34 @@
+"""`GET /bulksms/{id}/timeline`: how a campaign went, for a plot."""
+
+from datetime import UTC, datetime
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from bulksms import timeline
+from bulksms.campaigns import CampaignNotFoundError
+from common.database import Database
+from common.problems import Problem
+from common.web import json
+from salesapi.salesapi.ownership import owned
+from salesapi.salesapi.views import MomentView, TimelineView
+
+
+class Timeline:
+    """The endpoint."""
+
+    def __init__(self, salesdb: Database) -> None:
+        self._salesdb = salesdb
+
+    @property
+    def route(self) -> Route:
+        return Route("/bulksms/{bulksms_id}/timeline", self.endpoint)
+
+    async def endpoint(self, request: Request) -> Response:
+        try:
+            campaign = await owned(self._salesdb, request, request.path_params["bulksms_id"])
+        except CampaignNotFoundError as error:
+            raise Problem(404, "No such campaign", str(error)) from None
+        told = await timeline.read(self._salesdb, campaign, datetime.now(UTC))
+        return json(TimelineView(campaign.contact_count, [MomentView(*moment) for moment in told]))
