@@ -94,7 +94,8 @@ def up() -> None:
     """Keep the whole system running until Ctrl-C."""
     with _system() as system:
         click.echo(
-            f"\nThe system is up; the README shows what to ask it. Logs are in {system.log_dir}. Ctrl-C ends it."
+            f"\nThe system is up: the dashboard: http://localhost:{system.settings.webapi_port}. The README shows what "
+            f"to ask it. Logs are in {system.log_dir}. Ctrl-C ends it."
         )
         while True:
             system.check()

@@ -16,7 +16,7 @@ from common.request_id import RequestIds
 from common.settings import Settings
 from rpc import security
 from rpc.client import RpcClient
-from webapi.webapi import campaign_news
+from webapi.webapi import campaign_news, pages
 from webapi.webapi.endpoints import Endpoints
 from webapi.webapi.news import true_up
 from webapi.webapi.operations import DOCUMENT
@@ -51,6 +51,7 @@ async def _serve(settings: Settings) -> None:
             Route("/system/flows", system.endpoint),
             *openapi.routes(DOCUMENT),
             WebSocketRoute("/ws", CreditSocket(ds, broadcast, rpc, keyring)),
+            *pages.routes(settings.salesapi_url),
         ]
     )
     problems.install(app)
@@ -65,7 +66,7 @@ async def _serve(settings: Settings) -> None:
         asyncio.create_task(pulse.beat("webapi", broadcast, {"ds": ds.check, "redis": jobs.check})),
     ]
     await web.serve(
-        RequestIds(Access(app, keyring, limiter, strict=("/topup",))),
+        RequestIds(Access(app, keyring, limiter, public=pages.PUBLIC, strict=("/topup",))),
         settings.webapi_host,
         settings.webapi_port,
         request_timeout=settings.request_timeout,

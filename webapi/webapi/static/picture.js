@@ -1,0 +1,128 @@
+// Draws the picture of the system, and puts into it what flows at the moment.
+
+import { svg } from "./dom.js";
+import { rate } from "./format.js";
+import { EDGES, NODES, SIZE } from "./layout.js";
+
+const APART = 9; // between the two arrows of a pair
+const HEAD = 8; // length of an arrow's head
+
+/** The picture in the element, for a `wide` or `narrow` screen; `show` updates it. */
+export class Picture {
+  #form;
+  #nodes = {};
+  #edges = [];
+
+  constructor(element, form) {
+    this.#form = form;
+    const { width, height } = SIZE[form];
+    element.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    this.#edges = EDGES.filter((edge) => edge.side[form] !== "none").map((edge) => this.#edge(edge));
+    this.#nodes = Object.fromEntries(Object.keys(NODES).map((name) => [name, this.#node(name)]));
+    element.replaceChildren(
+      ...this.#edges.map((edge) => edge.group),
+      ...Object.values(this.#nodes).map((node) => node.group),
+      ...this.#edges.map((edge) => edge.label),
+    );
+  }
+
+  /** `health` of a node: its state and a few words; `rates` of an edge: a number for each of its flows. */
+  show(health, rates) {
+    for (const [name, { group, about }] of Object.entries(this.#nodes)) {
+      const { state, words } = health(name);
+      group.dataset.health = state;
+      if (about.textContent !== words) about.textContent = words;
+    }
+    for (const { edge, group, label, text, plate } of this.#edges) {
+      const now = rates(edge);
+      const most = Math.max(...now);
+      group.toggleAttribute("data-flows", most > 0);
+      label.toggleAttribute("data-flows", most > 0);
+      if (most > 0) group.style.setProperty("--lap", `${lap(most)}s`);
+      const words = now[0] > 0 ? `${edge.unit} ${rate(now[0])}/s` : edge.unit;
+      if (text.textContent === words) continue;
+      text.textContent = words;
+      const width = 7 * words.length + 8;
+      plate.setAttribute("width", width);
+      plate.setAttribute("x", Number(text.getAttribute("x")) - width / 2);
+    }
+  }
+
+  #box(name) {
+    const [x, y] = NODES[name][this.#form];
+    const [width, height] = SIZE[this.#form].node;
+    return { x, y, width, height, middle: [x + width / 2, y + height / 2] };
+  }
+
+  #node(name) {
+    const { x, y, width, height } = this.#box(name);
+    const { about, server } = NODES[name];
+    const words = svg("text", { class: "about", x: x + 14, y: y + height / 2 + 17 }, about);
+    const group = svg("g", { class: server ? "node server" : "node" },
+      svg("rect", { x, y, width, height, rx: server ? 26 : 10 }),
+      name !== "browsers" && svg("circle", { cx: x + 18, cy: y + height / 2 - 8, r: 4.5 }),
+      svg("text", { class: "name", x: x + (name === "browsers" ? 14 : 29), y: y + height / 2 - 3 }, name),
+      words);
+    return { group, about: words };
+  }
+
+  #edge(edge) {
+    const side = edge.side[this.#form];
+    const { path, at, angle, end } = side ? this.#around(edge, side) : this.#straight(edge);
+    const [x, y] = at;
+    const plate = svg("rect", { class: "plate", y: y - 10, height: 20, rx: 6 });
+    const text = svg("text", { x, y: y + 4 });
+    const label = this.#form === "wide" ? svg("g", { class: "edge" }, plate, text) : svg("g", {});
+    const group = svg("g", { class: "edge" },
+      svg("path", { class: "line", d: path }),
+      svg("path", { class: "moving", d: path }),
+      svg("path", { class: "head", d: `M0,0 L-${HEAD},-${HEAD / 1.6} L-${HEAD},${HEAD / 1.6} Z`, transform: `translate(${end}) rotate(${angle})` }));
+    return { edge, group, label, text, plate };
+  }
+
+  /** From border to border on the line between two middles, beside it where there is an arrow back. */
+  #straight({ from, to, at }) {
+    const [a, b] = [this.#box(from), this.#box(to)];
+    const [dx, dy] = [b.middle[0] - a.middle[0], b.middle[1] - a.middle[1]];
+    const length = Math.hypot(dx, dy);
+    const pair = EDGES.some((other) => other.from === to && other.to === from);
+    const [ox, oy] = pair ? [(-dy / length) * APART, (dx / length) * APART] : [0, 0];
+    const start = border(a, dx, dy, ox, oy);
+    const end = border(b, -dx, -dy, ox, oy);
+    const stop = [end[0] - (dx / length) * HEAD, end[1] - (dy / length) * HEAD];
+    const beside = pair ? [ox * 5.5, oy * 1.6] : [0, 0]; // a pair's labels stand on either side of it
+    return {
+      path: `M${start} L${stop}`,
+      end,
+      angle: (Math.atan2(dy, dx) * 180) / Math.PI,
+      at: [start[0] + (end[0] - start[0]) * at + beside[0], start[1] + (end[1] - start[1]) * at + beside[1]],
+    };
+  }
+
+  /** Out of one side of a node, past those between, and into the same side of the other. */
+  #around({ from, to }, side) {
+    const [a, b] = [this.#box(from), this.#box(to)];
+    const right = side === "right";
+    const x = (box) => box.x + (right ? box.width : 0);
+    const down = b.y > a.y;
+    const [y1, y2] = [a.middle[1] + (down ? 12 : -12), b.middle[1] - (down ? 12 : -12)];
+    const out = (right ? 1 : -1) * (16 + Math.abs(y2 - y1) / 18);
+    const end = [x(b), y2];
+    const stop = [end[0] + (right ? HEAD : -HEAD), y2];
+    return {
+      path: `M${x(a)},${y1} C${x(a) + out},${y1} ${x(b) + out},${y2} ${stop}`,
+      end,
+      angle: right ? 180 : 0,
+      at: [x(a) + out, (y1 + y2) / 2],
+    };
+  }
+}
+
+/** Where a line from a box's middle leaves it, a little beside that line. */
+function border({ middle, width, height }, dx, dy, ox, oy) {
+  const scale = Math.min(width / 2 / Math.abs(dx || 1e-9), height / 2 / Math.abs(dy || 1e-9));
+  return [middle[0] + dx * scale + ox, middle[1] + dy * scale + oy];
+}
+
+/** Seconds in which a dot takes the place of the next: in few steps, so that the movement seldom starts anew. */
+const lap = (flow) => [1.6, 1, 0.7, 0.5, 0.35][Math.min(4, Math.floor(Math.log10(1 + flow) * 1.2))];
