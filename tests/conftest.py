@@ -12,10 +12,12 @@ from uuid import UUID
 import asyncpg
 import httpx
 import pytest
+from playwright.async_api import Browser
 
 from common.embedded import free_port
 from common.settings import load
 from common.system import System
+from tests.browser import chromium
 from tests.client import OLD_SECRET, SECRET, Client
 
 # Latencies short enough for a test, everything else as people get it; a lost job is found again within a second.
@@ -83,6 +85,13 @@ async def salesdb(system: System) -> AsyncIterator[asyncpg.Pool]:
     """SQL on salesdb."""
     async with asyncpg.create_pool(system.settings.salesdb_dsn, min_size=0) as pool:
         yield pool
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """Debian's Chromium, for tests that are marked with NEEDS_CHROMIUM."""
+    async with chromium() as started:
+        yield started
 
 
 @pytest.fixture

@@ -75,6 +75,7 @@ async def test_the_answers_of_a_campaign_s_life_are_as_documented(client: Client
     await call(sales, "GET", f"/bulksms/{{bulksms_id}}{one}/contacts", 200, params={"limit": "10"})
     await call(sales, "GET", f"/bulksms/{{bulksms_id}}{one}/rejected", 200)
     await call(sales, "GET", f"/bulksms/{{bulksms_id}}{one}/results.csv", 200)
+    await call(sales, "GET", f"/bulksms/{{bulksms_id}}{one}/timeline", 200)
     await call(sales, "POST", f"/bulksms/{{bulksms_id}}{one}/retry-failed", 201)
     report = {"message_id": f"{uuid4().hex}-0", "status": "sent", "timestamp": "2026-01-01T00:00:00Z"}
     reports = json.dumps([report]).encode()
@@ -86,6 +87,8 @@ async def test_the_answers_of_a_campaign_s_life_are_as_documented(client: Client
     await call(web, "POST", f"/workspaces/{{workspace_id}}<{workspace}>/topup", 200, json={"amount": "0.5"})
     await call(web, "GET", f"/workspaces/{{workspace_id}}<{workspace}>/bulksms", 200)
     await call(web, "GET", f"/bulksms/{{bulksms_id}}{one}", 200)
+    await call(web, "GET", "/workspaces", 200)
+    await call(web, "GET", "/system/flows", 200)
     await call(web, "GET", "/ready", 200)
 
 

@@ -14,6 +14,7 @@ import httpx
 import pytest
 import trustme
 from click.testing import CliRunner
+from playwright.async_api import Browser, expect
 from rich.console import Console
 from starlette.routing import Route
 from websockets.asyncio.client import ClientConnection, connect
@@ -27,6 +28,8 @@ from rpc.client import RpcClient, RpcUnavailableError
 from rpc.security import ClientSecurity
 from salesapi.salesapi.controls import Controls
 from salesapi.salesapi.endpoints import Endpoints as SalesEndpoints
+from salesapi.salesapi.timeline import Timeline
+from tests.browser import NEEDS_CHROMIUM
 from tests.client import Client, csv_of, problem, signed
 from tests.conftest import ROOT, start, until
 from tests.world import Owner, World, certificates
@@ -69,8 +72,12 @@ def routes() -> list[tuple[str, str, str]]:
     """Service, method and path of all that the two services answer about campaigns and workspaces."""
     nothing: Any = None
     found: dict[str, list[Route]] = {
-        "salesapi": [*SalesEndpoints(nothing).routes, *Controls(nothing, nothing).routes],
-        "webapi": WebEndpoints(nothing, nothing, nothing).routes,
+        "salesapi": [
+            *SalesEndpoints(nothing).routes,
+            *Controls(nothing, nothing, nothing).routes,
+            Timeline(nothing).route,
+        ],
+        "webapi": [route for route in WebEndpoints(nothing, nothing, nothing).routes if "{" in route.path],
     }
     return [
         (service, method, route.path)
@@ -103,6 +110,37 @@ async def test_nobody_sees_or_moves_what_is_anothers(world: World, service: str,
     if method == "GET":
         for key in (ann.key, world.operator):
             assert (await ask(key, ann.workspace, ann.bulksms_id)).status_code == 200
+
+
+async def test_workspaces_are_listed_to_operators_and_its_own_to_each_key(world: World) -> None:
+    url = f"{world.client.webapi}/workspaces"
+
+    async def listed(key: str) -> set[str]:
+        return {one["workspace_id"] for one in (await world.call(key, "GET", url)).json()["workspaces"]}
+
+    assert await listed(world.bob.key) == {str(world.bob.workspace)}
+    assert {str(world.ann.workspace), str(world.bob.workspace)} < await listed(world.operator)
+    problem(await world.call("", "GET", url), 401)
+
+
+async def test_the_system_is_shown_to_operators(world: World) -> None:
+    url = f"{world.client.webapi}/system/flows"
+    assert [await world.status(key, url) for key in ("", world.ann.key, world.operator)] == [401, 403, 200]
+
+
+@NEEDS_CHROMIUM
+async def test_the_dashboard_asks_for_a_key_and_shows_what_it_may(world: World, browser: Browser) -> None:
+    page = await browser.new_page()
+    await page.goto(world.client.webapi)
+    dialog = page.get_by_role("dialog")
+    await expect(dialog).to_contain_text("This server needs a key.")
+    await dialog.get_by_label("API key").fill(world.ann.key)
+    await dialog.get_by_role("button", name="Use this key").click()
+    await expect(page.locator("#connection")).to_have_text("live")
+    await expect(page.locator("#credit")).to_have_text(re.compile(r"^[0-9]"))
+    await expect(page.locator("article")).to_contain_text("ann")
+    await expect(page.locator("#workspace option:checked")).to_have_text("ann")
+    await page.close()
 
 
 async def test_a_campaign_is_created_in_ones_own_workspace_only(world: World) -> None:
