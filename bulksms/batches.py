@@ -60,7 +60,8 @@ _CLAIM = """
         FROM bulksms_batch AS b JOIN bulksms ON bulksms.id = b.bulksms_id
         WHERE b.bulksms_id = $1 AND bulksms.completed_at IS NULL
           AND (bulksms.status = 'inprogress' OR b.uncertain OR b.state = 'submitting')
-          AND b.state = ANY ($3::text[]::batch_state[]) AND b.state IN ('pending', 'submitting') AND b.due_at <= now()
+          AND ($3 OR b.state = 'pending' AND NOT b.uncertain)
+          AND b.state IN ('pending', 'submitting') AND b.due_at <= now()
         ORDER BY b.batch_no
         LIMIT 1
         FOR UPDATE OF b SKIP LOCKED
@@ -86,11 +87,12 @@ _POSTPONE = """
     WHERE bulksms_id = $1 AND batch_no = $2 AND attempt = $3 AND state = 'submitting'
 """
 
-# A call was begun and nobody knows its end. A carrier that is not idempotent is never called again blindly.
+# A call was begun and nobody knows its end. A carrier that is not idempotent is never called again blindly, also where
+# one that is has been before it.
 _ABANDON = """
     UPDATE bulksms_batch
-    SET state = 'unknown', submitted_at = now(), error = 'the worker was lost during the submission'
-    WHERE state = 'submitting' AND due_at <= now()
+    SET state = 'unknown', submitted_at = now(), error = coalesce(error, 'the worker was lost during the submission')
+    WHERE due_at <= now() AND (state = 'submitting' OR state = 'pending' AND uncertain)
 """
 
 _UNFINISHED = """
@@ -134,11 +136,10 @@ async def create(connection: Connection, bulksms_id: UUID, size: int) -> None:
 async def claim(database: Database, bulksms_id: UUID, lease: float, *, idempotent: bool) -> Batch | None:
     """Take the next batch for `lease` seconds; None if none is to be had now.
 
-    With a carrier that is idempotent, also one whose worker has let its lease run out.
+    With a carrier that is idempotent, also one that may have left.
     """
-    states = ["pending", "submitting"] if idempotent else ["pending"]
     async with database.connection() as connection:
-        row = await connection.fetchrow(_CLAIM, bulksms_id, lease, states)
+        row = await connection.fetchrow(_CLAIM, bulksms_id, lease, idempotent)
     return Batch(*row) if row else None
 
 
