@@ -27,11 +27,10 @@ from rpc.client import NotFoundError, RpcClient, RpcUnavailableError
 from salesapi.salesapi import idempotent
 from salesapi.salesapi.controls import Moment, check_moment
 from salesapi.salesapi.form import read_form
-from salesapi.salesapi.views import CreatedView, RejectedView
+from salesapi.salesapi.views import NAME_LENGTH, CreatedView, RejectedView, UploadForm
 
 _FIELDS = ("name", "message", "workspace_id", "file")
-_TEXTS = ("name", "message", "workspace_id", "scheduled_for")
-_NAME_LENGTH = 200
+_TEXTS = tuple(field for field in UploadForm.__struct_fields__ if field != "file")
 
 
 class Create:
@@ -58,8 +57,8 @@ class Create:
             raise Problem(
                 400, "Field missing", "file: attach the CSV of contacts as a file, such as -F file=@contacts.csv"
             )
-        if not 1 <= len(name) <= _NAME_LENGTH or "\x00" in name:
-            raise Problem(422, "Name not usable", f"name: must have 1 to {_NAME_LENGTH} characters")
+        if not 1 <= len(name) <= NAME_LENGTH or "\x00" in name:
+            raise Problem(422, "Name not usable", f"name: must have 1 to {NAME_LENGTH} characters")
         workspace_id = _uuid(form)
         await self._check_workspace(workspace_id, principal)
         scheduled_for = _moment(form)

@@ -12,6 +12,8 @@ from bulksms.message import Encoding
 from bulksms.status import CampaignStatus, SmsStatus
 from common.problems import ProblemDetails
 
+NAME_LENGTH = 200
+
 Credits = Annotated[Decimal, Meta(description="credits, a decimal string")]
 Moment = Annotated[datetime, Meta(tz=True)]
 NextCursor = Annotated[str, Meta(description="the `cursor` of the next page")] | None
@@ -168,7 +170,7 @@ class NoContacts(ProblemDetails):
 class UploadForm(msgspec.Struct):
     """The fields of an upload."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    name: Annotated[str, Meta(min_length=1, max_length=NAME_LENGTH)]
     message: Annotated[str, Meta(description="up to 10 segments; `{Column Name}` stands for a contact's own value")]
     workspace_id: UUID
     file: Annotated[
