@@ -121,7 +121,8 @@ class Api:
                     pass
                 await asyncio.sleep(1)
         except InvalidStatus as error:
-            raise RefusedError(self.webapi, url, error.response.status_code, {}, 1) from None
+            answer = error.response
+            raise RefusedError(self.webapi, url, answer.status_code, _problem(answer.body.decode()), 1) from None
 
     async def _call(self, service: Service, method: str, path: str, **content: Any) -> dict[str, Any]:
         try:
@@ -129,7 +130,11 @@ class Api:
         except httpx.TransportError as error:
             raise NotAnsweringError(service, _words(error)) from None
         _check(service, answer)
-        result: dict[str, Any] = answer.json()
+        try:
+            result: dict[str, Any] = answer.json()
+        except ValueError:
+            what = f"what listens here is not {service.name}: its answer is no JSON"
+            raise ClientError(what, service.url, f"{service.settings} say where it is") from None
         return result
 
 
@@ -139,14 +144,19 @@ def _check(service: Service, answer: httpx.Response) -> None:
         return
     asked = f"{answer.request.method} {answer.request.url}"
     try:
-        problem = answer.json()
-    except ValueError:
-        problem = {"detail": answer.text[:200]}
-    try:
         retry_after = float(answer.headers.get("retry-after", 1))
     except ValueError:
         retry_after = 1.0
-    raise RefusedError(service, asked, answer.status_code, problem, retry_after)
+    raise RefusedError(service, asked, answer.status_code, _problem(answer.text), retry_after)
+
+
+def _problem(text: str) -> dict[str, Any]:
+    """The members of problem details; of what is none, its first words."""
+    try:
+        problem = json.loads(text)
+    except ValueError:
+        problem = None
+    return problem if isinstance(problem, dict) else {"detail": text[:200]}
 
 
 def _words(error: httpx.TransportError) -> str:
