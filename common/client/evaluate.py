@@ -13,7 +13,7 @@ from rich.progress import Progress as ProgressBar
 
 from common.client import display
 from common.client.api import Api
-from common.client.demo import MESSAGE, settled, top_up_if_needed
+from common.client.demo import MESSAGE, top_up_if_needed
 from common.client.errors import ClientError
 from common.client.send import create
 from common.client.session import Session
@@ -63,11 +63,9 @@ async def _campaign(session: Session, name: str, file: Path, period: float, marg
     made = await create(api, screen, file, f"evaluation of {file.name}", MESSAGE, workspace_id)
     bulksms_id = made["bulksms_id"]
     await top_up_if_needed(api, screen, workspace_id, Decimal(made["total_cost"]))
-    before = Decimal((await api.credit(workspace_id))["credit"])
     sampler = Sampler(Processes(session.settings), lambda: _look(api, bulksms_id), period)
     async with watching_credit(api, workspace_id) as watched, _sampling(sampler, margin):
-        campaign = await Follower(api, screen, watched).follow(await api.run(bulksms_id))
-        await settled(api, workspace_id, before - Decimal(campaign["charged"]), watched)
+        await Follower(api, screen, watched).follow(await api.run(bulksms_id))
     return Evaluation(name, bulksms_id, sampler.samples)
 
 
