@@ -32,6 +32,9 @@ up: $(VENV)/.run ## keep the whole system running, Ctrl-C ends it
 test: $(VENV)/.dev lint ## all tests and checks
 	$(BIN)/python -m pytest
 
+evaluate: $(VENV)/.run ## CPU, memory, messages and credit over a campaign of 5 and one of 5,000 contacts, with plots
+	@$(BIN)/python console.py evaluate 5contacts.csv 5000contacts.csv
+
 bench: $(VENV)/.dev ## measure the system, write benchmarks/results.json and the README's table (5 to 15 minutes)
 	$(BIN)/python -m benchmarks
 
@@ -64,4 +67,4 @@ clean: ## remove the venv, the embedded servers' data and caches
 	rm -rf $(VENV) .data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install demo up test bench bench-quick faults lint format protos dumps bad-inputs clean
+.PHONY: help install demo up test evaluate bench bench-quick faults lint format protos dumps bad-inputs clean

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """The command line: each command calls into the package that does the work."""
 
 import asyncio
@@ -6,24 +7,43 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import click
-from rich.console import Console
+from msgspec.structs import replace
 
+from common.client import commands
 from common.protected import UnprotectedError
 from common.settings import Settings, SettingsError, given, load
 from workspace.commands import key_commands, with_key, workspace_commands
 
 if TYPE_CHECKING:
+    from common.client.display import Screen
     from common.system import System
 
 
-@click.group()
+SECTIONS = {
+    "Campaigns and credit": tuple(one.name or "" for one in commands.COMMANDS if one is not commands.evaluate_live),
+    "The whole system": ("demo", "up", "servers", "evaluate", "evaluate-live", "audit"),
+    "Who may use it": ("workspace", "key"),
+    "One part of it": ("webapi", "salesapi", "rpc", "carrier"),
+}
+
+
+_COMPLETION = """Completion in bash (zsh and fish likewise), with the venv active:
+eval "$(_CONSOLE_PY_COMPLETE=bash_source ./console.py)", then ./console.py and the tab key."""
+
+
+@click.group(cls=commands.Sections, sections=SECTIONS, epilog=_COMPLETION)
 def cli() -> None:
     """A bulk SMS system: campaigns, credit and delivery reports that add up."""
+
+
+for command in commands.COMMANDS:
+    cli.add_command(command)
 
 
 def service(name: str, about: str, start: Callable[[Settings], None]) -> None:
@@ -76,17 +96,55 @@ cli.add_command(key_commands)
 @click.argument("contacts", type=click.Path(exists=True, dir_okay=False, path_type=Path), default="5contacts.csv")
 def demo(contacts: Path) -> None:
     """Start the whole system, send one campaign to CONTACTS, show what happens, end it all."""
-    from common.demo import Demo, DemoFailedError
+    from common.client.demo import demo
 
-    screen = Console()
-    with _system() as system:
-        try:
-            asyncio.run(with_key(system.settings, lambda key: Demo(system.settings, contacts, screen, key).run()))
-        except DemoFailedError as error:
-            raise click.ClickException(str(error)) from None
+    _in_a_system(partial(demo, contacts=contacts))
     click.echo(
         "\nGo on: `make up` keeps it all running for curl, see the README; `make demo CONTACTS=5000contacts.csv`."
     )
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Else evaluation/DATE.")
+@click.option("--every", type=click.FloatRange(0.05), default=0.2, show_default=True, help="Seconds between samples.")
+@click.option("--around", type=click.FloatRange(0), default=2, show_default=True, help="Seconds before and after each.")
+@click.option("--running", is_flag=True, help="Evaluate the system that runs already on this machine.")
+@commands.as_json
+def evaluate(
+    files: tuple[Path, ...], output: Path | None, every: float, around: float, running: bool, as_json: bool
+) -> None:
+    """Measure a campaign for each of FILES: CPU and memory of all processes, messages, credit.
+
+    Starts the whole system, and ends it; leaves samples, plots and a report that compares the files.
+    """
+    from common.client.evaluate import evaluate
+
+    folder = output or Path("evaluation", time.strftime("%Y-%m-%dT%H%M%S"))
+    work = partial(evaluate, files=files, folder=folder, period=every, margin=around)
+    if running:
+        sys.exit(commands.do(work, as_json=as_json))
+    _in_a_system(work, as_json=as_json)
+
+
+def _in_a_system(work: commands.Work, *, as_json: bool = False) -> None:
+    """Start the whole system, do work of the client in it, and end it; also the command, if the work is not done.
+
+    Where the services ask for a key, the work has one for as long as it takes.
+    """
+    from common.client.session import INTERRUPTED, run, talk
+
+    with _system(say=partial(click.echo, err=as_json)) as system:
+        settings = system.settings
+
+        async def keyed(screen: "Screen") -> bool:
+            return await with_key(settings, lambda key: talk(replace(settings, api_key=key), screen, work))
+
+        code = run(keyed, as_json=as_json)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+    if code:
+        sys.exit(code)
 
 
 @cli.command()
@@ -94,9 +152,14 @@ def up() -> None:
     """Keep the whole system running until Ctrl-C."""
     with _system() as system:
         click.echo(
-            f"\nThe system is up: the dashboard: http://localhost:{system.settings.webapi_port}. The README shows what "
-            f"to ask it. Logs are in {system.log_dir}. Ctrl-C ends it."
+            f"\nThe system is up: the dashboard: http://localhost:{system.settings.webapi_port}. "
+            "Try `python console.py send 5contacts.csv --message Hei`, and see the README. "
+            f"Logs are in {system.log_dir}. Ctrl-C ends it."
         )
+        if moved := _moved(_settings(), system.settings):
+            click.echo(
+                "\n".join(("It has other ports than the settings say; for the commands that talk to it:", *moved))
+            )
         while True:
             system.check()
             time.sleep(0.5)
@@ -134,8 +197,15 @@ def audit(workspace: UUID | None) -> None:
     click.echo("the books balance")
 
 
+def _moved(wanted: Settings, found: Settings) -> list[str]:
+    """What tells another command where the parts are whose port is another than was wanted."""
+    names = ("webapi_port", "salesapi_port", "rpc_address", "carrier_url", "redis_url", "ds_dsn", "salesdb_dsn")
+    ports = ((name, *(str(getattr(one, name)).rpartition(":")[2] for one in (wanted, found))) for name in names)
+    return [f"export {name.upper()}={getattr(found, name)}" for name, before, now in ports if before != now]
+
+
 @contextmanager
-def _system(servers_only: bool = False) -> Iterator["System"]:
+def _system(servers_only: bool = False, say: Callable[[str], None] = click.echo) -> Iterator["System"]:
     """The running system; Ctrl-C and SIGTERM end it in good order."""
     from common.embedded import EmbeddedError
     from common.system import System, SystemFailedError
@@ -143,12 +213,12 @@ def _system(servers_only: bool = False) -> Iterator["System"]:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell has started us with it ignored
     try:
-        with System(_settings(), configured=set(given()), say=click.echo, servers_only=servers_only) as system:
+        with System(_settings(), configured=set(given()), say=say, servers_only=servers_only) as system:
             yield system
     except (SystemFailedError, EmbeddedError) as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
-        click.echo("\nended, no process is left")
+        say("\nended, no process is left")
         sys.exit(130)
 
 

@@ -144,6 +144,12 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
     carrier_connections: Annotated[Count, Meta(description="simulator: callbacks under way at once")] = 128
     carrier_mps: Annotated[int, Meta(ge=0, description="simulator: messages per second before 429; 0 is no limit")] = 0
 
+    # the client commands
+    workspace: Annotated[str, Meta(description="client: its workspace, a UUID")] = (
+        "00000000-0000-7000-8000-000000000001"
+    )
+    api_key: Annotated[str, Meta(description="client: the API key that it sends; empty: none")] = ""
+
     @property
     def callback_keys(self) -> list[bytes]:
         """The secrets of signed callbacks; the first one signs."""

@@ -1,11 +1,11 @@
 """Who may do what, on a system of its own: with keys, a token, mutual TLS, and a secret of callbacks it made up."""
 
 import asyncio
-import io
 import json
 import re
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,13 +14,16 @@ import httpx
 import pytest
 import trustme
 from click.testing import CliRunner
+from msgspec.structs import replace
 from playwright.async_api import Browser, expect
-from rich.console import Console
 from starlette.routing import Route
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from common.demo import Demo
+from common.client.demo import demo
+from common.client.display import Screen
+from common.client.errors import RefusedError
+from common.client.session import talk
 from common.system import System
 from console import cli
 from rpc import security
@@ -200,15 +203,14 @@ async def test_commands_say_what_is_wrong(world: World) -> None:
         assert said in done.output
 
 
-async def test_the_demo_brings_a_key_and_takes_it_along(world: World) -> None:
-    screen = io.StringIO()
-
-    async def demo(key: str) -> None:
-        await Demo(world.system.settings, ROOT / "5contacts.csv", Console(file=screen), key).run()
-
-    await with_key(world.system.settings, demo)
-    assert "the books balance" in screen.getvalue()
+async def test_the_demo_brings_a_key_and_takes_it_along(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    settings, work = world.system.settings, partial(demo, contacts=ROOT / "5contacts.csv")
+    assert await with_key(settings, lambda key: talk(replace(settings, api_key=key), Screen(), work))
+    assert "the books balance" in capsys.readouterr().out
     assert "revoked" in (await world.command("key", "list")).splitlines()[-1]
+    with pytest.raises(RefusedError, match="Key needed") as refused:
+        await talk(settings, Screen(), work)
+    assert "API_KEY" in refused.value.how
 
 
 # WebSocket

@@ -25,7 +25,7 @@ from common.settings import load
 from rpc import security
 from rpc.client import InsufficientCreditError, NotFoundError, RpcClient, RpcError
 from salesapi.carrier.http import HttpCarrier
-from salesapi.salesapi import charges
+from salesapi.salesapi import charges, evaluation
 from salesapi.salesapi.charges import gathering
 from salesapi.salesapi.running import Runner
 from salesapi.salesapi.sending import Pausing, Sender
@@ -92,6 +92,11 @@ async def forget_answers(ctx: dict[str, Any]) -> None:
     await idempotency.forget(ctx["salesdb"])
 
 
+async def generate_system_stat(ctx: dict[str, Any], bulksms_id: str, seconds: float) -> str | None:
+    """Sample this machine for `seconds` while a campaign is under way. Returns the path of the report."""
+    return await evaluation.sample(ctx["salesdb"], ctx["rpc"], _settings, UUID(bulksms_id), seconds)
+
+
 async def startup(ctx: dict[str, Any]) -> None:
     """Make the connections; wait for the database."""
     logs.configure(_settings.log_level, "sales_worker")
@@ -152,6 +157,7 @@ class WorkerSettings:
     functions: ClassVar = [
         func(send_campaign, timeout=3600, keep_result=0),  # a lane is as long as its campaign
         func(settle_outbox, keep_result=0),
+        func(generate_system_stat, timeout=evaluation.LONGEST + 60, keep_result=60),
     ]
     cron_jobs: ClassVar = [
         _often(resume_campaigns),
