@@ -240,16 +240,18 @@ class EmbeddedValkey(_Server):
         return [str(get_binary_path()), *(word for key, value in options.items() for word in (f"--{key}", str(value)))]
 
     def _answers(self) -> bool:
-        return answers(_HOST, self.port, b"PING\r\n", b"+PONG")
+        # Ours, and not one that another command has started at the same moment on the same port.
+        assert self.process is not None
+        return answers(_HOST, self.port, b"INFO server\r\n", b"process_id:%d\r\n" % self.process.pid)
 
 
 def answers(host: str, port: int, question: bytes = b"", answer: bytes = b"") -> bool:
-    """Whether something listens there and, where a question is given, answers it so."""
+    """Whether something listens there and, where a question is given, has this in its answer."""
     try:
         with socket.create_connection((host, port), timeout=1) as connection:
             if question:
                 connection.sendall(question)
-            return not answer or connection.recv(64).startswith(answer)
+            return not answer or answer in connection.recv(4096)
     except OSError:
         return False
 
