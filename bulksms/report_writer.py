@@ -6,6 +6,7 @@ is as large as the load makes it: a single report is written at once, a flood in
 
 import asyncio
 from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import NamedTuple
 from uuid import UUID
 
@@ -30,6 +31,17 @@ class BufferFullError(Exception):
 Done = Callable[[Outcome | Exception], None]
 
 
+class Flush(NamedTuple):
+    """One flush, for whoever counts them: the calls that shared it, their reports, and what became of those."""
+
+    calls: int
+    steps: Sequence[Step]
+    stale: int
+    unknown: int
+    committed: bool
+    seconds: float
+
+
 class _Call(NamedTuple):
     steps: Sequence[Step]
     done: Done
@@ -39,7 +51,8 @@ class ReportWriter:
     """Gathers reports and commits them in flushes.
 
     `buffer`: reports that may wait; `flush`: the most in one statement; `flushes`: statements under way at once;
-    `on_entries`: told what each committed flush owes to ds; `on_moved`: told the campaigns that it may have moved.
+    `on_entries`: told what each committed flush owes to ds; `on_moved`: told the campaigns that it may have moved;
+    `on_flush`: told of each flush, committed or not.
     """
 
     def __init__(
@@ -51,6 +64,7 @@ class ReportWriter:
         flushes: int = 2,
         on_entries: Callable[[Sequence[Entry]], None],
         on_moved: Callable[[Sequence[UUID]], None] = lambda campaigns: None,
+        on_flush: Callable[[Flush], None] = lambda flush: None,
     ) -> None:
         self._database = database
         self._buffer = buffer
@@ -58,11 +72,17 @@ class ReportWriter:
         self._flushes = flushes
         self._on_entries = on_entries
         self._on_moved = on_moved
+        self._on_flush = on_flush
         self._calls: list[_Call] = []
         self._waiting = 0
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
+
+    @property
+    def waiting(self) -> int:
+        """Reports that were taken and are not yet committed."""
+        return self._waiting
 
     def start(self) -> None:
         """Start to flush."""
@@ -120,11 +140,13 @@ class ReportWriter:
 
     async def _write(self, calls: list[_Call]) -> None:
         steps = [step for call in calls for step in call.steps]
+        begun = perf_counter()
         try:
             applied = await apply(self._database, steps)
         except Exception as error:
             for call in calls:
                 call.done(error)
+            self._on_flush(Flush(len(calls), steps, 0, 0, False, perf_counter() - begun))
             return
         finally:
             self._waiting -= len(steps)
@@ -134,6 +156,7 @@ class ReportWriter:
             self._on_entries(applied.entries)
         if len(applied.stale) + len(applied.unknown) < len(steps):
             self._on_moved(list({step.bulksms_id for step in steps}))
+        self._on_flush(Flush(len(calls), steps, len(applied.stale), len(applied.unknown), True, perf_counter() - begun))
 
 
 def _share(calls: Sequence[_Call], stale: set[int], unknown: set[int]) -> list[Outcome]:

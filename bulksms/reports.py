@@ -5,6 +5,7 @@ move, in the same transaction, so that no crash can part a status from its charg
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
@@ -14,12 +15,13 @@ from common.database import COLLISION, Connection, Database
 
 
 class Step(NamedTuple):
-    """A report on row (bulksms_id, seq)."""
+    """A report on row (bulksms_id, seq); `told_at` is when the carrier says it came to be."""
 
     bulksms_id: UUID
     seq: int
     status: SmsStatus
     error_code: str | None
+    told_at: datetime | None = None
 
 
 class Applied(NamedTuple):

@@ -15,7 +15,6 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlsplit
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it looks for a runtime folder that we do not use
@@ -254,9 +253,3 @@ def answers(host: str, port: int, question: bytes = b"", answer: bytes = b"") ->
             return not answer or answer in connection.recv(4096)
     except OSError:
         return False
-
-
-def host_and_port(address: str) -> tuple[str, int]:
-    """The parts of an address such as host:port or http://host:port/path."""
-    parts = urlsplit(address if "//" in address else f"//{address}")
-    return parts.hostname or _HOST, parts.port or 0

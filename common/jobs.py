@@ -5,14 +5,16 @@ Redis is only transport. Whoever sends a job has what it tells in a database, an
 
 import asyncio
 import signal
+import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import uuid4
 
 import msgspec
 import structlog
 import uvloop
 from arq.connections import ArqRedis
+from arq.constants import in_progress_key_prefix
 from arq.jobs import Job
 from arq.worker import Worker
 from redis.asyncio import ConnectionPool
@@ -26,6 +28,7 @@ from common import request_id
 from common.flows import counts
 
 _LONGEST_STOP = 8  # seconds from SIGTERM to the end of a worker
+_MOST_RUNNING = 1_000  # jobs of a queue that all its workers may have begun
 
 GENERAL_QUEUE = "arq:general_queue"
 SALES_QUEUE = "arq:sales_queue"
@@ -155,6 +158,13 @@ class JobsUnavailableError(Exception):
     """Redis does not answer, or no worker has done the job in time."""
 
 
+class Waiting(NamedTuple):
+    """Jobs that are due and not begun, and the seconds that the first of them has waited."""
+
+    jobs: int
+    oldest: float
+
+
 class JobQueue:
     """Sends jobs, from a process that cannot wait for Redis: a call fails within seconds if it is gone."""
 
@@ -189,6 +199,16 @@ class JobQueue:
             raise JobsUnavailableError(f"no worker has done {job} within {timeout:g} s") from error
         except (RedisError, OSError) as error:
             raise JobsUnavailableError(f"redis does not answer: {error}") from error
+
+    async def waiting(self, queue: str) -> Waiting:
+        """The jobs of a queue that are due and that no worker has begun. Raises RedisError, OSError."""
+        now = time.time() * 1_000  # the score of a job is when it is due, in milliseconds
+        due = await self._redis.zcount(queue, "-inf", now)
+        first = await self._redis.zrangebyscore(queue, "-inf", now, start=0, num=_MOST_RUNNING, withscores=True)
+        # A job stays in the queue while it runs, and those that run are among the first.
+        running = await self._redis.mget([in_progress_key_prefix + job.decode() for job, _ in first]) if first else []
+        idle = [due_at for (_, due_at), run in zip(first, running, strict=True) if run is None]
+        return Waiting(due - (len(first) - len(idle)), (now - idle[0]) / 1_000 if idle else 0.0)
 
     async def check(self) -> None:
         """Raise if Redis does not answer."""

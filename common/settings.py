@@ -16,6 +16,7 @@ from msgspec import Meta
 ROOT = Path(__file__).resolve().parent.parent
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
+MetricsPort = Annotated[int, Meta(ge=0, le=65535)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Seconds = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
@@ -65,6 +66,13 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
     dashboard_origins: Annotated[
         str, Meta(description="where browsers find the dashboard: pages that may call salesapi, parted by spaces")
     ] = "http://localhost:8000 http://127.0.0.1:8000"
+    metrics_host: Annotated[
+        str, Meta(description="address on which rpc and the workers serve `/metrics`, `/health` and `/ready`")
+    ] = "127.0.0.1"
+    rpc_metrics_port: Annotated[MetricsPort, Meta(description="its port for rpc; 0 is none")] = 8005
+    general_metrics_port: Annotated[MetricsPort, Meta(description="its port for the general worker; 0 is none")] = 8006
+    sales_metrics_port: Annotated[MetricsPort, Meta(description="its port for the sales worker; 0 is none")] = 8007
+    audit_period: Annotated[Seconds, Meta(description="seconds between two audits of the books by rpc")] = 60.0
     data_dir: Annotated[str, Meta(description="folder of the embedded servers' and the simulator's data")] = ".data"
     log_level: Annotated[str, Meta(description="`debug`, `info`, `warning` or `error`")] = "info"
 
@@ -186,6 +194,12 @@ def given(environ: dict[str, str] | None = None) -> dict[str, str]:
     """The settings that the environment or `.env` names, as they stand there."""
     values = {**dotenv_values(ROOT / ".env"), **(os.environ if environ is None else environ)}
     return {field.encode_name: value for field in _fields() if (value := values.get(field.encode_name))}
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """The parts of an address such as host:port or http://host:port/path."""
+    parts = urlsplit(address if "//" in address else f"//{address}")
+    return parts.hostname or "127.0.0.1", parts.port or 0
 
 
 def table() -> str:

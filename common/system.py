@@ -21,10 +21,9 @@ from common.embedded import (
     answers,
     dies_with_parent,
     free_port,
-    host_and_port,
     psql,
 )
-from common.settings import ROOT, Settings
+from common.settings import ROOT, Settings, host_and_port
 
 _READY_TIMEOUT = 60.0  # seconds
 _STOP_TIMEOUT = 10.0  # seconds
@@ -131,7 +130,8 @@ class System:
             name.upper(): str(getattr(self.settings, name))
             for name in (
                 "ds_dsn", "salesdb_dsn", "redis_url", "webapi_port", "salesapi_port", "rpc_address", "carrier_url",
-                "callback_url", "callback_secrets", "salesapi_url", "dashboard_origins", "data_dir",
+                "callback_url", "callback_secrets", "salesapi_url", "dashboard_origins", "rpc_metrics_port",
+                "general_metrics_port", "sales_metrics_port", "data_dir",
             )
         }  # fmt: skip
         return {**self._given, **addresses, "PYTHONUNBUFFERED": "1"}
@@ -196,6 +196,9 @@ class System:
         self._move(webapi_port=free_port(settings.webapi_port), salesapi_port=free_port(settings.salesapi_port))
         rpc_host, rpc_port = host_and_port(settings.rpc_address)
         self._move(rpc_address=f"{rpc_host}:{free_port(rpc_port)}")
+        for name in ("rpc_metrics_port", "general_metrics_port", "sales_metrics_port"):
+            if port := getattr(settings, name):
+                self._move(**{name: free_port(port)})
         if "CARRIER_URL" not in self._configured:
             self._move(carrier_url=f"http://127.0.0.1:{free_port(host_and_port(settings.carrier_url)[1])}")
         if "CALLBACK_URL" not in self._configured:

@@ -13,12 +13,15 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from bulksms import campaigns
 from bulksms.campaigns import Campaign, CampaignNotFoundError
-from common import logs, pulse
+from common import logs, metrics, metrics_port, pulse, web
 from common.broadcast import KrispBroadcast
 from common.database import UNAVAILABLE, Database
+from common.metrics import AuditMetrics, RpcMetrics
 from common.money import MoneyError, parse_credits
 from common.protected import is_loopback, require
 from common.settings import Settings
+from rpc.auditing import keep_auditing
+from rpc.metered import Metered
 from rpc.security import Guard, server_credentials
 from rpc.stubs import bulksms_pb2, bulksms_pb2_grpc, workspace_credit_pb2, workspace_credit_pb2_grpc
 from workspace import credit, keys
@@ -174,7 +177,10 @@ async def _serve(settings: Settings) -> None:
     require(settings.rpc_host, settings.rpc_token, "rpc", "set RPC_TOKEN, here and for its clients")
     ds, salesdb = Database("ds", settings.ds_dsn), Database("salesdb", settings.salesdb_dsn)
     await asyncio.gather(ds.open(wait=False), salesdb.open(wait=False))
-    server = grpc.aio.server(interceptors=[Guard(settings.rpc_token)], options=[("grpc.so_reuseport", 0)])
+    registry = metrics.registry()
+    server = grpc.aio.server(
+        interceptors=[Metered(RpcMetrics(registry)), Guard(settings.rpc_token)], options=[("grpc.so_reuseport", 0)]
+    )
     workspace_credit_pb2_grpc.add_WorkspaceCreditServicer_to_server(WorkspaceCreditServicer(ds), server)
     bulksms_pb2_grpc.add_BulkSmsServicer_to_server(BulkSmsServicer(salesdb), server)
     statuses = health.aio.HealthServicer()
@@ -187,9 +193,12 @@ async def _serve(settings: Settings) -> None:
     log.info("rpc listens", address=settings.rpc_address, tls=credentials is not None)
     if not credentials and not is_loopback(settings.rpc_host):
         log.warning("RPC_TOKEN goes through the network unencrypted: set RPC_CERT and RPC_KEY, and RPC_CA of clients")
+    parts = {"ds": web.Part(ds.address, ds.check), "salesdb": web.Part(salesdb.address, salesdb.check)}
     watches = [
         asyncio.create_task(_watch(statuses, _WORKSPACE_CREDIT, ds)),
         asyncio.create_task(_watch(statuses, _BULKSMS, salesdb)),
+        asyncio.create_task(keep_auditing(ds, salesdb, AuditMetrics(registry), settings.audit_period)),
+        asyncio.create_task(metrics_port.serve(settings.metrics_host, settings.rpc_metrics_port, registry, parts)),
     ]
     broadcast = KrispBroadcast.connect(settings.redis_url)
     watches.append(asyncio.create_task(pulse.beat("rpc", broadcast, {"ds": ds.check, "salesdb": salesdb.check})))

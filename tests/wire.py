@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from common.embedded import host_and_port
+from common.settings import host_and_port
 
 
 class Wire:

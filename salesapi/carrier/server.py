@@ -22,11 +22,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from common import logs, problems, pulse, web
+from common import logs, metrics, problems, pulse, web
 from common.broadcast import KrispBroadcast
-from common.embedded import host_and_port
+from common.metrics import HttpMetrics
 from common.problems import Problem
-from common.settings import Settings
+from common.settings import Settings, host_and_port
 from salesapi.carrier.fate import Odds
 from salesapi.carrier.http import Batch
 from salesapi.carrier.simulator import KeyReusedError, OverRateError, Rate, Simulator
@@ -173,14 +173,15 @@ async def _serve(settings: Settings) -> None:
         mps=settings.carrier_mps,
         secret=next(iter(settings.callback_keys), None),
     )
-    app = Starlette(routes=Endpoints(simulator, store).routes)
+    registry = metrics.registry()
+    app = Starlette(routes=[*Endpoints(simulator, store).routes, metrics.route(registry)])
     problems.install(app)
     app.add_exception_handler(_LostConnectionError, _raise)
     await simulator.start()
     broadcast = KrispBroadcast.connect(settings.redis_url)
     beating = asyncio.create_task(pulse.beat("carrier", broadcast, {}))
     host, port = host_and_port(settings.carrier_url)
-    await web.serve(_losing_connections(app), host, port)
+    await web.serve(HttpMetrics(registry).around(_losing_connections(app)), host, port)
     beating.cancel()
     await asyncio.gather(simulator.close(), broadcast.close())
 

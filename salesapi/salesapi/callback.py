@@ -4,6 +4,7 @@ This is the whole of what a callback means. Thousands come each second, so nearl
 their own (`callback_lane`); as an endpoint it answers the rest, such as a POST with an absolute URL.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -58,7 +59,7 @@ def decode(body: bytes | bytearray) -> tuple[list[Step], int]:
     counts["callbacks"] += 1
     counts["reports"] += len(reports)
     steps = [
-        Step(*row, _STATUSES[report.status], report.error_code)
+        Step(*row, _STATUSES[report.status], report.error_code, report.timestamp)
         for report in reports
         if (row := message_id.decode(report.message_id))
     ]
@@ -84,11 +85,12 @@ def problem_of(error: Exception) -> Problem:
 
 
 class Callback:
-    """The endpoint, over a writer that commits."""
+    """The endpoint, over a writer that commits; `on_problem` is told the status of an answer that is no success."""
 
-    def __init__(self, writer: ReportWriter, signatures: Signatures) -> None:
+    def __init__(self, writer: ReportWriter, signatures: Signatures, on_problem: Callable[[int], None]) -> None:
         self._writer = writer
         self._signatures = signatures
+        self._on_problem = on_problem
 
     async def endpoint(self, request: Request) -> Response:
         try:
@@ -97,5 +99,7 @@ class Callback:
             steps, foreign = decode(body)
             outcome = await self._writer.write(steps)
         except Exception as error:
-            raise problem_of(error) from None
+            problem = problem_of(error)
+            self._on_problem(problem.status)
+            raise problem from None
         return Response(encode(outcome, foreign), media_type="application/json")

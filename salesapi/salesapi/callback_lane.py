@@ -29,14 +29,19 @@ _MOST_WAITING = 64  # requests on a connection, sent before the first was answer
 _IDLE = 75.0  # seconds; longer than clients keep theirs, or a request may meet a connection being closed
 
 
-def protocol_factory(writer: ReportWriter, signatures: Signatures) -> Callable[..., asyncio.Protocol]:
-    """What uvicorn makes a connection's protocol with: a lane to `writer`, and the ordinary one for all else."""
+def protocol_factory(
+    writer: ReportWriter, signatures: Signatures, on_problem: Callable[[int], None] = lambda status: None
+) -> Callable[..., asyncio.Protocol]:
+    """What uvicorn makes a connection's protocol with: a lane to `writer`, and the ordinary one for all else.
+
+    `on_problem`: told the status of each answer that is no success.
+    """
 
     def make(server_state: ServerState, request_timeout: float, **others: Any) -> asyncio.Protocol:
         def otherwise() -> BoundedHttp:
             return BoundedHttp(server_state=server_state, request_timeout=request_timeout, **others)
 
-        return CallbackLane(writer, signatures, server_state, request_timeout, otherwise)
+        return CallbackLane(writer, signatures, on_problem, server_state, request_timeout, otherwise)
 
     return make
 
@@ -53,12 +58,14 @@ class CallbackLane(asyncio.Protocol):
         self,
         writer: ReportWriter,
         signatures: Signatures,
+        on_problem: Callable[[int], None],
         server_state: ServerState,
         request_timeout: float,
         otherwise: Callable[[], BoundedHttp],
     ) -> None:
         self._writer = writer
         self._signatures = signatures
+        self._on_problem = on_problem
         self._server = server_state
         self._request_timeout = request_timeout
         self._otherwise = otherwise
@@ -206,7 +213,9 @@ class CallbackLane(asyncio.Protocol):
             return
         keep = self._keep and bool(self._waiting or not (self._ending or self._last))
         if isinstance(result, Exception):
-            self._transport.write(raw(problem_of(result), self._server.default_headers, keep=keep))
+            problem = problem_of(result)
+            self._on_problem(problem.status)
+            self._transport.write(raw(problem, self._server.default_headers, keep=keep))
         else:
             self._answer(encode(result, self._foreign), keep)
         if not keep:

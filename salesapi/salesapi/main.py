@@ -8,11 +8,12 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from bulksms.report_writer import ReportWriter
-from common import logs, openapi, problems, protected, pulse, web
+from common import logs, metrics, openapi, problems, protected, pulse, web
 from common.access import Access, Keyring
 from common.broadcast import KrispBroadcast
 from common.database import Database
 from common.jobs import JobQueue
+from common.metrics import CallbackMetrics, HttpMetrics
 from common.rate import Limiter
 from common.request_id import RequestIds
 from common.settings import Settings
@@ -24,6 +25,7 @@ from salesapi.salesapi.charges import gathering
 from salesapi.salesapi.controls import Controls
 from salesapi.salesapi.create import Create
 from salesapi.salesapi.endpoints import Endpoints
+from salesapi.salesapi.metering import on_flush, on_problem
 from salesapi.salesapi.operations import DOCUMENT
 from salesapi.salesapi.progress import ProgressNews
 from salesapi.salesapi.running import Runner
@@ -49,13 +51,17 @@ async def _serve(settings: Settings) -> None:
     charges = gathering(jobs)
     broadcast = KrispBroadcast.connect(settings.redis_url)
     progress = ProgressNews(salesdb, broadcast)
+    registry = metrics.registry()
+    http, callbacks = HttpMetrics(registry), CallbackMetrics(registry)
     writer = ReportWriter(
         salesdb,
         buffer=settings.callback_buffer,
         flush=settings.callback_flush,
         on_entries=charges.add,
         on_moved=progress.add,
+        on_flush=on_flush(http, callbacks),
     )
+    callbacks.waiting.set_function(lambda: writer.waiting)
     runner = Runner(salesdb, rpc, jobs, batch=settings.send_batch, lanes=settings.send_lanes, on_entries=charges.add)
     create = Create(
         salesdb,
@@ -74,10 +80,11 @@ async def _serve(settings: Settings) -> None:
             Route("/create", create.endpoint, methods=["POST"]),
             *Controls(salesdb, runner, progress.add).routes,
             *Endpoints(salesdb).routes,
-            Route("/callback", Callback(writer, signatures).endpoint, methods=["POST"]),
+            Route("/callback", Callback(writer, signatures, on_problem(http)).endpoint, methods=["POST"]),
             Timeline(salesdb).route,
             *web.health_routes(parts),
             *openapi.routes(DOCUMENT),
+            metrics.route(registry),
         ]
     )
     problems.install(app)
@@ -90,13 +97,14 @@ async def _serve(settings: Settings) -> None:
         asyncio.create_task(progress.run()),
         asyncio.create_task(pulse.beat("salesapi", broadcast, {"salesdb": salesdb.check, "redis": jobs.check})),
     ]
+    guarded = RequestIds(Access(app, keyring, limiter, public=("/callback",)))
     await web.serve(
-        _for_dashboard(RequestIds(Access(app, keyring, limiter, public=("/callback",))), settings.dashboard_origins),
+        http.around(_for_dashboard(guarded, settings.dashboard_origins), beside=("/callback",)),
         host,
         settings.salesapi_port,
         request_timeout=settings.request_timeout,
         reuse_port=settings.reuse_port,
-        http=protocol_factory(writer, signatures),
+        http=protocol_factory(writer, signatures, on_problem(http)),
     )
     await writer.close()
     for task in tasks:

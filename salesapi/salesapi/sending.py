@@ -155,15 +155,18 @@ class Sender:
         rows = [(message_id.decode(rejected_id), reason) for rejected_id, reason in rejected]
         await self._apply([Step(*row, SmsStatus.FAILED, reason[:100]) for row, reason in rows if row])
 
-    async def expire(self, validity: float) -> None:
-        """Make `undelivered` what has had no news for `validity` seconds since it was submitted."""
+    async def expire(self, validity: float) -> int:
+        """Make `undelivered` what has had no news for `validity` seconds since it was submitted. Returns how many."""
+        expired = 0
         while silent := await batches.silent(self._salesdb, validity):
             for batch in silent:
                 rows = await batches.silent_rows(self._salesdb, batch)
                 if rows:
+                    expired += len(rows)
                     log.info("messages expired", batch=batch.key, messages=len(rows))
                     await self._apply([Step(batch.bulksms_id, seq, SmsStatus.UNDELIVERED, "expired") for seq in rows])
                 await batches.close(self._salesdb, batch)
+        return expired
 
     async def _apply(self, steps: list[Step]) -> None:
         applied = await reports.apply(self._salesdb, steps)

@@ -6,11 +6,12 @@ from functools import partial
 from starlette.applications import Starlette
 from starlette.routing import Route, WebSocketRoute
 
-from common import logs, openapi, problems, pulse, web
+from common import logs, metrics, openapi, problems, pulse, web
 from common.access import Access, Keyring
 from common.broadcast import KrispBroadcast
 from common.database import Database
 from common.jobs import JobQueue
+from common.metrics import HttpMetrics, WebSocketMetrics
 from common.rate import Limiter
 from common.request_id import RequestIds
 from common.settings import Settings
@@ -44,13 +45,15 @@ async def _serve(settings: Settings) -> None:
         "rpc": web.Part(settings.rpc_address, rpc.check),
     }
     system = SystemView()
+    registry = metrics.registry()
     app = Starlette(
         routes=[
             *Endpoints(ds, jobs, rpc).routes,
             *web.health_routes(parts),
             Route("/system/flows", system.endpoint),
+            metrics.route(registry),
             *openapi.routes(DOCUMENT),
-            WebSocketRoute("/ws", CreditSocket(ds, broadcast, rpc, keyring)),
+            WebSocketRoute("/ws", CreditSocket(ds, broadcast, rpc, keyring, WebSocketMetrics(registry))),
             *pages.routes(settings.salesapi_url),
         ]
     )
@@ -65,8 +68,9 @@ async def _serve(settings: Settings) -> None:
         asyncio.create_task(system.listen(broadcast)),
         asyncio.create_task(pulse.beat("webapi", broadcast, {"ds": ds.check, "redis": jobs.check})),
     ]
+    guarded = RequestIds(Access(app, keyring, limiter, public=pages.PUBLIC, strict=("/topup",)))
     await web.serve(
-        RequestIds(Access(app, keyring, limiter, public=pages.PUBLIC, strict=("/topup",))),
+        HttpMetrics(registry).around(guarded),
         settings.webapi_host,
         settings.webapi_port,
         request_timeout=settings.request_timeout,

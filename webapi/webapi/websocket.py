@@ -22,6 +22,7 @@ from common.bounded_websocket import BoundedWebSocket
 from common.broadcast import KrispBroadcast, News, Subscription
 from common.database import Database
 from common.flows import counts
+from common.metrics import Tally, WebSocketMetrics
 from common.problems import Problem
 from common.web import NOT_JSON, not_json
 from rpc.client import RpcClient
@@ -88,13 +89,20 @@ class _ClientGoneError(Exception):
 class CreditSocket:
     """Serves one WebSocket after another: a bare ASGI callable, since a thousand clients read every change."""
 
-    def __init__(self, ds: Database, broadcast: KrispBroadcast, rpc: RpcClient, keyring: Keyring) -> None:
+    def __init__(
+        self, ds: Database, broadcast: KrispBroadcast, rpc: RpcClient, keyring: Keyring, metrics: WebSocketMetrics
+    ) -> None:
         self._ds = ds
         self._broadcast = broadcast
         self._rpc = rpc
         self._keyring = keyring
+        self._metrics = metrics
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        with self._metrics.clients.track_inprogress():
+            await self._let_in(scope, receive, send)
+
+    async def _let_in(self, scope: Any, receive: Any, send: Any) -> None:
         await receive()  # the connection is asked for
         door = Doorkeeper(self._keyring)
         connection = HTTPConnection(scope)
@@ -109,7 +117,7 @@ class CreditSocket:
         expelling = asyncio.create_task(door.expel(send))
         write = scope["extensions"]["ready_frames"]["write"]
         try:
-            await self._serve(door, partial(_Teller, write, send), receive, send)
+            await self._serve(door, partial(_Teller, write, send, self._metrics.frames), receive, send)
         except (_ClientGoneError, OSError):
             pass  # also while we were sending
         except Problem as problem:
@@ -173,9 +181,10 @@ class _Teller:
     A change is written at once to a client that reads fast; for one that does not, the latest waits in its mailbox.
     """
 
-    def __init__(self, write: Callable[[bytes], bool], send: Any) -> None:
+    def __init__(self, write: Callable[[bytes], bool], send: Any, frames: Tally) -> None:
         self._write = write
         self._send = send
+        self._frames = frames
         self._sent: dict[UUID, int] = {}
         self._waiting = True  # for a message before to go out
 
@@ -188,11 +197,13 @@ class _Teller:
             if not self._write(frame):
                 return False
             self._sent[workspace_id] = version
+            self._frames.value += 1
         return True
 
     async def begin(self, credits: Sequence[Credit]) -> None:
         for now in credits:
             self._sent[now.workspace_id] = now.version
+            self._frames.value += 1
             await self._send({"type": "websocket.send", "text": encode(now).decode()})
 
     async def go_on(self, news: Subscription) -> None:
@@ -204,6 +215,7 @@ class _Teller:
             workspace_id, version, _ = _change(item.data)
             if version > self._sent.get(workspace_id, 0):
                 self._sent[workspace_id] = version
+                self._frames.value += 1
                 await self._send({"type": "websocket.send", "text": item.data.decode()})
 
 

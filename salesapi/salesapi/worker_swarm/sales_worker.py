@@ -14,19 +14,23 @@ from uuid import UUID
 import structlog
 from arq import cron, func
 from arq.cron import CronJob
+from prometheus_client import CollectorRegistry
 
 from bulksms import batches, controls, idempotency, outbox
 from bulksms.controls import WrongStateError
-from common import logs, pulse
+from common import logs, metrics, metrics_port, pulse, web
 from common.broadcast import KrispBroadcast
 from common.database import Database
 from common.jobs import SALES_QUEUE, JobQueue, begin_job, deserializer, every, serializer, use_uvloop, worker_redis
+from common.metrics import SendingMetrics, StateMetrics
 from common.settings import load
 from rpc import security
 from rpc.client import InsufficientCreditError, NotFoundError, RpcClient, RpcError
 from salesapi.carrier.http import HttpCarrier
+from salesapi.carrier.metered import MeteredCarrier
 from salesapi.salesapi import charges, evaluation
 from salesapi.salesapi.charges import gathering
+from salesapi.salesapi.metering import state_reader
 from salesapi.salesapi.running import Runner
 from salesapi.salesapi.sending import Pausing, Sender
 
@@ -79,12 +83,13 @@ async def relay_outbox(ctx: dict[str, Any]) -> None:
     """Send again what ds has not settled in time."""
     while entries := await outbox.overdue(ctx["salesdb"], _settings.relay_after):
         log.info("outbox relayed", entries=len(entries))
+        ctx["metrics"].relayed.inc(len(entries))
         await charges.send(ctx["jobs"], entries)
 
 
 async def expire_silent(ctx: dict[str, Any]) -> None:
     """End the wait for messages without news."""
-    await ctx["sender"].expire(_settings.message_validity)
+    ctx["metrics"].expired.inc(await ctx["sender"].expire(_settings.message_validity))
 
 
 async def forget_answers(ctx: dict[str, Any]) -> None:
@@ -103,12 +108,15 @@ async def startup(ctx: dict[str, Any]) -> None:
     ctx["salesdb"] = Database("salesdb", _settings.salesdb_dsn)
     ctx["jobs"] = JobQueue.connect(_settings.redis_url)
     ctx["rpc"] = RpcClient(_settings.rpc_address, _settings.rpc_timeout, security.of_client(_settings))
-    ctx["carrier"] = HttpCarrier(
+    registry = metrics.registry()
+    ctx["metrics"] = SendingMetrics(registry)
+    carrier = HttpCarrier(
         _settings.carrier_url,
         _settings.callback_url,
         _settings.carrier_timeout,
         idempotent=_settings.carrier_idempotent,
     )
+    ctx["carrier"] = MeteredCarrier(carrier, ctx["metrics"])
     ctx["charges"] = gathering(ctx["jobs"])
     ctx["sender"] = Sender(
         ctx["salesdb"],
@@ -127,19 +135,34 @@ async def startup(ctx: dict[str, Any]) -> None:
         lanes=_settings.send_lanes,
         on_entries=ctx["charges"].add,
     )
-    await ctx["salesdb"].open()
-    ctx["charging"] = asyncio.create_task(ctx["charges"].run())
+    await ctx["salesdb"].open(wait=False)
     ctx["broadcast"] = KrispBroadcast.connect(_settings.redis_url)
-    ctx["beating"] = asyncio.create_task(
-        pulse.beat("sales_worker", ctx["broadcast"], {"salesdb": ctx["salesdb"].check, "redis": ctx["jobs"].check})
-    )
+    parts = {"salesdb": ctx["salesdb"].check, "redis": ctx["jobs"].check}
+    ctx["tasks"] = [
+        asyncio.create_task(ctx["charges"].run()),
+        asyncio.create_task(_metrics(ctx, registry)),
+        asyncio.create_task(pulse.beat("sales_worker", ctx["broadcast"], parts)),
+    ]
+    await ctx["salesdb"].wait()
     logs.ready("sales worker")
+
+
+async def _metrics(ctx: dict[str, Any], registry: CollectorRegistry) -> None:
+    """Serve /metrics and /ready beside the jobs."""
+    salesdb, jobs, rpc = ctx["salesdb"], ctx["jobs"], ctx["rpc"]
+    parts = {
+        "salesdb": web.Part(salesdb.address, salesdb.check),
+        "redis": web.Part(jobs.address, jobs.check),
+        "rpc": web.Part(_settings.rpc_address, rpc.check),
+    }
+    refreshes = state_reader(salesdb, jobs, StateMetrics(registry))
+    await metrics_port.serve(_settings.metrics_host, _settings.sales_metrics_port, registry, parts, refreshes)
 
 
 async def shutdown(ctx: dict[str, Any]) -> None:
     """Close the connections."""
-    ctx["charging"].cancel()
-    ctx["beating"].cancel()
+    for task in ctx["tasks"]:
+        task.cancel()
     await asyncio.gather(*(ctx[name].close() for name in ("carrier", "rpc", "jobs", "broadcast", "salesdb")))
 
 

@@ -11,7 +11,7 @@ from uuid import UUID
 import structlog
 from arq import func
 
-from common import logs, pulse
+from common import logs, metrics, metrics_port, pulse, web
 from common.broadcast import KrispBroadcast
 from common.database import Database
 from common.flows import counts
@@ -27,6 +27,7 @@ from common.jobs import (
     use_uvloop,
     worker_redis,
 )
+from common.metrics import CreditMetrics
 from common.settings import load
 from webapi.webapi import news
 from workspace import credit
@@ -54,6 +55,8 @@ async def deduct_credit(ctx: dict[str, Any], entries: list[dict[str, str]]) -> N
         log.error(
             "charges beyond the credit, or of no workspace, stay in the outbox", entries=len(entries) - len(settled)
         )
+    ctx["metrics"].entries.labels("settled").inc(len(settled))
+    ctx["metrics"].entries.labels("refused").inc(len(entries) - len(settled))
     ctx["settled"].add(settled)
 
 
@@ -92,18 +95,29 @@ async def startup(ctx: dict[str, Any]) -> None:
     ctx["broadcast"] = KrispBroadcast.connect(_settings.redis_url)
     ctx["jobs"] = JobQueue.connect(_settings.redis_url)
     ctx["settled"] = tell_settled(ctx["jobs"])
-    ctx["telling"] = asyncio.create_task(ctx["settled"].run())
-    await ctx["ds"].open()
-    ctx["beating"] = asyncio.create_task(
-        pulse.beat("general_worker", ctx["broadcast"], {"ds": ctx["ds"].check, "redis": ctx["jobs"].check})
-    )
+    registry = metrics.registry()
+    ctx["metrics"] = CreditMetrics(registry)
+    await ctx["ds"].open(wait=False)
+    parts = {
+        "ds": web.Part(ctx["ds"].address, ctx["ds"].check),
+        "redis": web.Part(ctx["jobs"].address, ctx["jobs"].check),
+    }
+    checks = {name: part.check for name, part in parts.items()}
+    ctx["tasks"] = [
+        asyncio.create_task(ctx["settled"].run()),
+        asyncio.create_task(
+            metrics_port.serve(_settings.metrics_host, _settings.general_metrics_port, registry, parts)
+        ),
+        asyncio.create_task(pulse.beat("general_worker", ctx["broadcast"], checks)),
+    ]
+    await ctx["ds"].wait()
     logs.ready("general worker")
 
 
 async def shutdown(ctx: dict[str, Any]) -> None:
     """Close the connections."""
-    ctx["telling"].cancel()
-    ctx["beating"].cancel()
+    for task in ctx["tasks"]:
+        task.cancel()
     await asyncio.gather(ctx["broadcast"].close(), ctx["jobs"].close(), ctx["ds"].close())
 
 

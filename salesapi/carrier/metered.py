@@ -1,0 +1,49 @@
+"""A carrier whose submissions are counted: any adapter, from outside."""
+
+from collections.abc import Sequence
+
+from common.metrics import SendingMetrics
+from salesapi.carrier.port import (
+    Carrier,
+    CarrierBusyError,
+    CarrierError,
+    CarrierRefusedError,
+    CarrierUnavailableError,
+    CarrierUnknownError,
+    Message,
+    Submission,
+)
+
+_OUTCOMES: dict[type[CarrierError], str] = {
+    CarrierBusyError: "busy",
+    CarrierUnavailableError: "unavailable",
+    CarrierUnknownError: "unknown",
+    CarrierRefusedError: "refused",
+}
+
+
+class MeteredCarrier:
+    """Hands on to `carrier` and counts what it answers."""
+
+    def __init__(self, carrier: Carrier, metrics: SendingMetrics) -> None:
+        self._carrier = carrier
+        self._metrics = metrics
+
+    @property
+    def idempotent(self) -> bool:
+        return self._carrier.idempotent
+
+    async def submit(self, key: str, messages: Sequence[Message]) -> Submission:
+        try:
+            with self._metrics.seconds.time():
+                submission = await self._carrier.submit(key, messages)
+        except CarrierError as error:
+            self._metrics.batches.labels(_OUTCOMES.get(type(error), "unknown")).inc()
+            raise
+        self._metrics.batches.labels("accepted").inc()
+        self._metrics.messages.labels("accepted").inc(submission.accepted)
+        self._metrics.messages.labels("rejected").inc(len(submission.rejected))
+        return submission
+
+    async def close(self) -> None:
+        await self._carrier.close()
