@@ -3,7 +3,8 @@
 import asyncio
 import gc
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -49,6 +50,16 @@ def run(main: Coroutine[Any, Any, None]) -> None:
         runner.run(main)
 
 
+class _Server(uvicorn.Server):
+    """uvicorn that returns when it is told to stop: its own dies of the signal, with what comes after it undone."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
+
+
 async def serve(
     app: Any,
     host: str,
@@ -81,7 +92,7 @@ async def serve(
         timeout_graceful_shutdown=5,
         timeout_keep_alive=75,  # longer than clients keep theirs, or a request may meet a connection being closed
     )
-    await uvicorn.Server(config).serve([_shared_socket(host, port)] if reuse_port else None)
+    await _Server(config).serve([_shared_socket(host, port)] if reuse_port else None)
 
 
 def _shared_socket(host: str, port: int) -> socket.socket:

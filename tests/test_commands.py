@@ -198,6 +198,7 @@ def test_a_service_says_what_it_waits_for(tmp_path: Path) -> None:
     assert waits == {"salesdb at 127.0.0.1:9", "redis at 127.0.0.1:9", "rpc at 127.0.0.1:9"}
     process.terminate()
     process.communicate(timeout=15)
+    assert process.returncode == 0, "it ended by itself, with its last things done"
 
 
 def test_kill_9_of_a_command_leaves_no_process_behind(tmp_path: Path) -> None:

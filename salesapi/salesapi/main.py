@@ -1,6 +1,7 @@
 """Puts the salesapi process together: settings, connections, and the handlers that are given them."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from starlette.applications import Starlette
@@ -31,6 +32,8 @@ from salesapi.salesapi.progress import ProgressNews
 from salesapi.salesapi.running import Runner
 from salesapi.salesapi.signed import Signatures
 from salesapi.salesapi.timeline import Timeline
+
+_LAST_FLUSH = 3.0  # seconds for the reports that were taken
 
 
 def serve(settings: Settings) -> None:
@@ -106,7 +109,9 @@ async def _serve(settings: Settings) -> None:
         reuse_port=settings.reuse_port,
         http=protocol_factory(writer, signatures, on_problem(http)),
     )
-    await writer.close()
+    with suppress(TimeoutError):  # of a database that does not answer
+        async with asyncio.timeout(_LAST_FLUSH):
+            await writer.close()
     for task in tasks:
         task.cancel()
     await asyncio.gather(rpc.close(), limiter.close(), broadcast.close(), jobs.close(), salesdb.close())
