@@ -7,6 +7,8 @@ import asyncio
 import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
+from functools import wraps
 from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import uuid4
 
@@ -16,6 +18,7 @@ import uvloop
 from arq.connections import ArqRedis
 from arq.constants import in_progress_key_prefix
 from arq.jobs import Job
+from arq.typing import WorkerCoroutine
 from arq.worker import Worker
 from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
@@ -24,7 +27,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, WatchError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from common import request_id
+from common import request_id, tracing
 from common.flows import counts
 
 _LONGEST_STOP = 8  # seconds from SIGTERM to the end of a worker
@@ -184,7 +187,7 @@ class JobQueue:
         """
         counts[f"job {job}"] += 1
         try:
-            await self._redis.enqueue_job(job, *args, _queue_name=queue, _job_id=job_id or _job_id())
+            await self._redis.enqueue_job(job, *args, _queue_name=queue, _job_id=job_id or _job_id(), **_trace())
         except (RedisError, OSError) as error:
             raise JobsUnavailableError(f"redis does not answer: {error}") from error
 
@@ -192,7 +195,9 @@ class JobQueue:
         """Send a job and wait up to `timeout` seconds for what it returns. Raises JobsUnavailableError."""
         counts[f"job {job}"] += 1
         try:
-            sent = await self._redis.enqueue_job(job, *args, _queue_name=queue, _job_id=_job_id(), _expires=timeout)
+            sent = await self._redis.enqueue_job(
+                job, *args, _queue_name=queue, _job_id=_job_id(), _expires=timeout, **_trace()
+            )
             assert sent is not None
             return await sent.result(timeout=timeout, poll_delay=0.02)
         except TimeoutError as error:
@@ -216,6 +221,23 @@ class JobQueue:
 
     async def close(self) -> None:
         await self._redis.aclose(close_connection_pool=True)
+
+
+def _trace() -> dict[str, Any]:
+    """What a job is given beside its arguments: the span in which it was sent, if there is one."""
+    traceparent = tracing.traceparent()
+    return {"traceparent": traceparent} if traceparent else {}
+
+
+def traced(job: WorkerCoroutine) -> WorkerCoroutine:
+    """A job for a worker's functions, which takes what `JobQueue` gives it: its work is a span under its sender's."""
+
+    @wraps(job)
+    async def run(ctx: dict[str, Any], *args: Any, traceparent: str | None = None) -> Any:
+        with tracing.span(job.__qualname__, parent=traceparent) if traceparent else nullcontext():
+            return await job(ctx, *args)
+
+    return run
 
 
 class Gathering(Generic[T]):

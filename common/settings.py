@@ -72,6 +72,10 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
     rpc_metrics_port: Annotated[MetricsPort, Meta(description="its port for rpc; 0 is none")] = 8005
     general_metrics_port: Annotated[MetricsPort, Meta(description="its port for the general worker; 0 is none")] = 8006
     sales_metrics_port: Annotated[MetricsPort, Meta(description="its port for the sales worker; 0 is none")] = 8007
+    otel_exporter_otlp_endpoint: Annotated[
+        str,
+        Meta(description="who takes traces (OTLP over HTTP), such as `http://localhost:4318`; empty: none"),
+    ] = ""
     audit_period: Annotated[Seconds, Meta(description="seconds between two audits of the books by rpc")] = 60.0
     data_dir: Annotated[str, Meta(description="folder of the embedded servers' and the simulator's data")] = ".data"
     log_level: Annotated[str, Meta(description="`debug`, `info`, `warning` or `error`")] = "info"

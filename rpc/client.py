@@ -13,6 +13,7 @@ from common.flows import counts
 from common.principal import Principal
 from rpc.security import ClientSecurity
 from rpc.stubs import bulksms_pb2, bulksms_pb2_grpc, workspace_credit_pb2, workspace_credit_pb2_grpc
+from rpc.traced import client_interceptors
 
 Reply = TypeVar("Reply")
 
@@ -92,10 +93,11 @@ class RpcClient:
         self._security = security
         # A node that was away is tried again within a second, not after gRPC's own two minutes.
         options = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
+        traced = client_interceptors()
         self._channel = (
-            grpc.aio.secure_channel(address, security.credentials, options=options)
+            grpc.aio.secure_channel(address, security.credentials, options=options, interceptors=traced)
             if security.credentials
-            else grpc.aio.insecure_channel(address, options=options)
+            else grpc.aio.insecure_channel(address, options=options, interceptors=traced)
         )
         self._credit = workspace_credit_pb2_grpc.WorkspaceCreditStub(self._channel)
         self._bulksms = bulksms_pb2_grpc.BulkSmsStub(self._channel)

@@ -1,12 +1,15 @@
-"""Counts the gRPC calls that the node answers, by method and status."""
+"""Counts the gRPC calls that the node answers, by method and status, and traces them under their caller's span."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from time import perf_counter
 from typing import Any, TypeAlias
 
 import grpc
 
+from common import tracing
 from common.metrics import RpcMetrics
+from rpc.traced import parent_of
 
 _Details = grpc.HandlerCallDetails
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
@@ -25,12 +28,13 @@ class Metered(grpc.aio.ServerInterceptor):
         if handler is None or not handler.unary_unary:
             return handler
         answer: Any = handler.unary_unary
-        method = details.method.removeprefix("/")
+        method, parent = details.method.removeprefix("/"), parent_of(details)
 
         async def counted(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             begun, status = perf_counter(), grpc.StatusCode.UNKNOWN
             try:
-                reply = await answer(request, context)
+                with tracing.span(method, parent=parent) if parent else nullcontext():
+                    reply = await answer(request, context)
                 status = grpc.StatusCode.OK
                 return reply
             except grpc.aio.AbortError:

@@ -13,7 +13,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from bulksms import campaigns
 from bulksms.campaigns import Campaign, CampaignNotFoundError
-from common import logs, metrics, metrics_port, pulse, web
+from common import logs, metrics, metrics_port, pulse, tracing, web
 from common.broadcast import KrispBroadcast
 from common.database import UNAVAILABLE, Database
 from common.metrics import AuditMetrics, RpcMetrics
@@ -170,6 +170,7 @@ def _time(moment: datetime | None) -> str:
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     logs.configure(settings.log_level, "rpc")
+    tracing.configure(settings.otel_exporter_otlp_endpoint, "rpc")
     asyncio.run(_serve(settings))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import aiohttp
 import msgspec
 
+from common import tracing
 from common.flows import counts
 from salesapi.carrier.port import (
     CarrierBusyError,
@@ -58,6 +59,8 @@ class HttpCarrier:
         headers = {"Content-Type": "application/json"}
         if self.idempotent:
             headers["Idempotency-Key"] = key
+        if traceparent := tracing.traceparent():
+            headers["traceparent"] = traceparent
         session = self._session = self._session or aiohttp.ClientSession(timeout=self._timeout)
         try:
             async with session.post(self._url, data=body, headers=headers) as answer:

@@ -1,7 +1,8 @@
-"""A carrier whose submissions are counted: any adapter, from outside."""
+"""A carrier whose submissions are counted and traced: any adapter, from outside."""
 
 from collections.abc import Sequence
 
+from common import tracing
 from common.metrics import SendingMetrics
 from salesapi.carrier.port import (
     Carrier,
@@ -35,7 +36,7 @@ class MeteredCarrier:
 
     async def submit(self, key: str, messages: Sequence[Message]) -> Submission:
         try:
-            with self._metrics.seconds.time():
+            with self._metrics.seconds.time(), tracing.span("submit batch", messages=len(messages)):
                 submission = await self._carrier.submit(key, messages)
         except CarrierError as error:
             self._metrics.batches.labels(_OUTCOMES.get(type(error), "unknown")).inc()

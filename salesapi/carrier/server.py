@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from common import logs, metrics, problems, pulse, web
+from common import logs, metrics, problems, pulse, tracing, web
 from common.broadcast import KrispBroadcast
 from common.metrics import HttpMetrics
 from common.problems import Problem
@@ -152,6 +152,7 @@ def _losing_connections(app: Starlette) -> Any:
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     logs.configure(settings.log_level, "carrier")
+    tracing.configure(settings.otel_exporter_otlp_endpoint, "carrier")
     web.run(_serve(settings))
 
 
@@ -181,7 +182,7 @@ async def _serve(settings: Settings) -> None:
     broadcast = KrispBroadcast.connect(settings.redis_url)
     beating = asyncio.create_task(pulse.beat("carrier", broadcast, {}))
     host, port = host_and_port(settings.carrier_url)
-    await web.serve(HttpMetrics(registry).around(_losing_connections(app)), host, port)
+    await web.serve(HttpMetrics(registry).around(tracing.around(_losing_connections(app))), host, port)
     beating.cancel()
     await asyncio.gather(simulator.close(), broadcast.close())
 

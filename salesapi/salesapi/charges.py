@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import structlog
 
 from bulksms.outbox import Entry
+from common import tracing
 from common.flows import counts
 from common.jobs import GENERAL_QUEUE, Gathering, JobQueue, JobsUnavailableError
 
@@ -26,6 +27,7 @@ async def send(jobs: JobQueue, entries: Sequence[Entry]) -> None:
     """Send entries as one job; if Redis is away, leave them to the relay."""
     counts["charges"] += len(entries)
     try:
-        await jobs.send(GENERAL_QUEUE, "deduct_credit", [entry.as_job() for entry in entries])
+        with tracing.span("send charges", campaigns=(entry.bulksms_id for entry in entries), entries=len(entries)):
+            await jobs.send(GENERAL_QUEUE, "deduct_credit", [entry.as_job() for entry in entries])
     except JobsUnavailableError as error:
         log.warning("charges wait in the outbox", entries=len(entries), reason=str(error))

@@ -9,7 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from bulksms.report_writer import ReportWriter
-from common import logs, metrics, openapi, problems, protected, pulse, web
+from common import logs, metrics, openapi, problems, protected, pulse, tracing, web
 from common.access import Access, Keyring
 from common.broadcast import KrispBroadcast
 from common.database import Database
@@ -39,6 +39,7 @@ _LAST_FLUSH = 3.0  # seconds for the reports that were taken
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C; reports that were taken are committed first."""
     logs.configure(settings.log_level, "salesapi")
+    tracing.configure(settings.otel_exporter_otlp_endpoint, "salesapi")
     web.run(_serve(settings))
 
 
@@ -102,7 +103,7 @@ async def _serve(settings: Settings) -> None:
     ]
     guarded = RequestIds(Access(app, keyring, limiter, public=("/callback",)))
     await web.serve(
-        http.around(_for_dashboard(guarded, settings.dashboard_origins), beside=("/callback",)),
+        http.around(_for_dashboard(tracing.around(guarded), settings.dashboard_origins), beside=("/callback",)),
         host,
         settings.salesapi_port,
         request_timeout=settings.request_timeout,

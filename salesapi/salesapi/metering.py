@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from bulksms import figures
 from bulksms.report_writer import Flush
+from common import tracing
 from common.database import Database
 from common.jobs import GENERAL_QUEUE, SALES_QUEUE, JobQueue
 from common.metrics import CallbackMetrics, HttpMetrics, Refresh, StateMetrics
@@ -28,6 +29,9 @@ def on_flush(http: HttpMetrics, callbacks: CallbackMetrics) -> Callable[[Flush],
         if flush.stale or flush.unknown:
             callbacks.stale.inc(flush.stale)
             callbacks.unknown.inc(flush.unknown)
+        campaigns = (step.bulksms_id for step in flush.steps)
+        with tracing.span("commit reports", campaigns=campaigns, seconds=flush.seconds, reports=len(flush.steps)):
+            pass  # it is over: the span is only told
         if flush.steps and (told_at := flush.steps[0].told_at):
             callbacks.lag.observe((datetime.now(UTC) - told_at).total_seconds())
 

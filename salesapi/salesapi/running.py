@@ -9,6 +9,7 @@ from bulksms import campaigns, controls
 from bulksms.campaigns import Campaign
 from bulksms.controls import WrongStateError
 from bulksms.outbox import Entry
+from common import tracing
 from common.database import Database
 from common.jobs import SALES_QUEUE, JobQueue, JobsUnavailableError
 from rpc.client import InsufficientCreditError, NotFoundError, ReservationConflictError, RpcClient, RpcUnavailableError
@@ -44,6 +45,10 @@ class Runner:
         Raises CampaignNotFoundError, WrongStateError (also to the calls that came second), InsufficientCreditError and
         NotFoundError with nothing changed, and RpcUnavailableError: then the start is finished when rpc is back.
         """
+        with tracing.root("run campaign", bulksms_id):
+            return await self._run(bulksms_id, key)
+
+    async def _run(self, bulksms_id: UUID, key: str | None) -> Campaign:
         campaign, requested = await controls.request_run(self._salesdb, bulksms_id, key)
         try:
             await self._rpc.reserve_credit(campaign.workspace_id, bulksms_id, campaign.total_cost)
@@ -88,7 +93,8 @@ class Runner:
     async def send(self, bulksms_id: UUID) -> None:
         """Ask the sales workers to send what the campaign has to send; if Redis is away, their schedule will."""
         try:
-            for _ in range(self._lanes):
-                await self._jobs.send(SALES_QUEUE, "send_campaign", str(bulksms_id))
+            with tracing.span("ask for sending", campaigns=[bulksms_id]):
+                for _ in range(self._lanes):
+                    await self._jobs.send(SALES_QUEUE, "send_campaign", str(bulksms_id))
         except JobsUnavailableError as error:
             log.warning("sending waits for the schedule", bulksms_id=str(bulksms_id), reason=str(error))

@@ -6,7 +6,7 @@ from functools import partial
 from starlette.applications import Starlette
 from starlette.routing import Route, WebSocketRoute
 
-from common import logs, metrics, openapi, problems, pulse, web
+from common import logs, metrics, openapi, problems, pulse, tracing, web
 from common.access import Access, Keyring
 from common.broadcast import KrispBroadcast
 from common.database import Database
@@ -29,6 +29,7 @@ from workspace import keys
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     logs.configure(settings.log_level, "webapi")
+    tracing.configure(settings.otel_exporter_otlp_endpoint, "webapi")
     web.run(_serve(settings))
 
 
@@ -70,7 +71,7 @@ async def _serve(settings: Settings) -> None:
     ]
     guarded = RequestIds(Access(app, keyring, limiter, public=pages.PUBLIC, strict=("/topup",)))
     await web.serve(
-        HttpMetrics(registry).around(guarded),
+        HttpMetrics(registry).around(tracing.around(guarded)),
         settings.webapi_host,
         settings.webapi_port,
         request_timeout=settings.request_timeout,

@@ -18,10 +18,20 @@ from prometheus_client import CollectorRegistry
 
 from bulksms import batches, controls, idempotency, outbox
 from bulksms.controls import WrongStateError
-from common import logs, metrics, metrics_port, pulse, web
+from common import logs, metrics, metrics_port, pulse, tracing, web
 from common.broadcast import KrispBroadcast
 from common.database import Database
-from common.jobs import SALES_QUEUE, JobQueue, begin_job, deserializer, every, serializer, use_uvloop, worker_redis
+from common.jobs import (
+    SALES_QUEUE,
+    JobQueue,
+    begin_job,
+    deserializer,
+    every,
+    serializer,
+    traced,
+    use_uvloop,
+    worker_redis,
+)
 from common.metrics import SendingMetrics, StateMetrics
 from common.settings import load
 from rpc import security
@@ -105,6 +115,7 @@ async def generate_system_stat(ctx: dict[str, Any], bulksms_id: str, seconds: fl
 async def startup(ctx: dict[str, Any]) -> None:
     """Make the connections; wait for the database."""
     logs.configure(_settings.log_level, "sales_worker")
+    tracing.configure(_settings.otel_exporter_otlp_endpoint, "sales_worker")
     ctx["salesdb"] = Database("salesdb", _settings.salesdb_dsn)
     ctx["jobs"] = JobQueue.connect(_settings.redis_url)
     ctx["rpc"] = RpcClient(_settings.rpc_address, _settings.rpc_timeout, security.of_client(_settings))
@@ -178,9 +189,9 @@ class WorkerSettings:
     """How arq runs this worker."""
 
     functions: ClassVar = [
-        func(send_campaign, timeout=3600, keep_result=0),  # a lane is as long as its campaign
-        func(settle_outbox, keep_result=0),
-        func(generate_system_stat, timeout=evaluation.LONGEST + 60, keep_result=60),
+        func(traced(send_campaign), timeout=3600, keep_result=0),  # a lane is as long as its campaign
+        func(traced(settle_outbox), keep_result=0),
+        func(traced(generate_system_stat), timeout=evaluation.LONGEST + 60, keep_result=60),
     ]
     cron_jobs: ClassVar = [
         _often(resume_campaigns),

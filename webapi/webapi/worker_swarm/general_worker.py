@@ -11,7 +11,7 @@ from uuid import UUID
 import structlog
 from arq import func
 
-from common import logs, metrics, metrics_port, pulse, web
+from common import logs, metrics, metrics_port, pulse, tracing, web
 from common.broadcast import KrispBroadcast
 from common.database import Database
 from common.flows import counts
@@ -24,6 +24,7 @@ from common.jobs import (
     begin_job,
     deserializer,
     serializer,
+    traced,
     use_uvloop,
     worker_redis,
 )
@@ -91,6 +92,7 @@ async def topup_credit(ctx: dict[str, Any], workspace_id: str, amount: str, refe
 async def startup(ctx: dict[str, Any]) -> None:
     """Make the connections; wait for the database."""
     logs.configure(_settings.log_level, "general_worker")
+    tracing.configure(_settings.otel_exporter_otlp_endpoint, "general_worker")
     ctx["ds"] = Database("ds", _settings.ds_dsn)
     ctx["broadcast"] = KrispBroadcast.connect(_settings.redis_url)
     ctx["jobs"] = JobQueue.connect(_settings.redis_url)
@@ -128,7 +130,7 @@ use_uvloop()
 class WorkerSettings:
     """How arq runs this worker."""
 
-    functions: ClassVar = [func(deduct_credit, keep_result=0), topup_credit]
+    functions: ClassVar = [func(traced(deduct_credit), keep_result=0), traced(topup_credit)]
     queue_name = GENERAL_QUEUE
     redis_pool = worker_redis(_settings.redis_url, GENERAL_QUEUE)
     job_serializer = serializer
