@@ -39,7 +39,7 @@ _ENVIRON = {
 
 def free_ports() -> dict[str, str]:
     """Settings that put each part where no other system looks for a place, so that several can run side by side."""
-    ports = [str(free_port(0)) for _ in range(7)]
+    ports = [str(free_port(0)) for _ in range(10)]
     return {
         "WEBAPI_PORT": ports[0],
         "SALESAPI_PORT": ports[1],
@@ -48,6 +48,9 @@ def free_ports() -> dict[str, str]:
         "DS_DSN": f"postgresql://127.0.0.1:{ports[4]}/ds",
         "SALESDB_DSN": f"postgresql://127.0.0.1:{ports[5]}/salesdb",
         "REDIS_URL": f"redis://127.0.0.1:{ports[6]}",
+        "RPC_METRICS_PORT": ports[7],
+        "GENERAL_METRICS_PORT": ports[8],
+        "SALES_METRICS_PORT": ports[9],
     }
 
 
