@@ -40,6 +40,8 @@ async def serve(
         return
     app = Starlette(routes=[metrics.route(registry, refreshes), *web.health_routes(parts)])
     problems.install(app)
-    config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, server_header=False)
+    config = uvicorn.Config(
+        app, lifespan="off", log_config=None, log_level="warning", access_log=False, server_header=False
+    )
     with listener:
         await _Beside(config).serve([listener])

@@ -33,7 +33,8 @@ def on_flush(http: HttpMetrics, callbacks: CallbackMetrics) -> Callable[[Flush],
         with tracing.span("commit reports", campaigns=campaigns, seconds=flush.seconds, reports=len(flush.steps)):
             pass  # it is over: the span is only told
         if flush.steps and (told_at := flush.steps[0].told_at):
-            callbacks.lag.observe((datetime.now(UTC) - told_at).total_seconds())
+            late = (datetime.now(UTC) - told_at).total_seconds()
+            callbacks.lag.observe(max(0.0, late))  # the carrier's clock may be ahead of ours
 
     return count
 
