@@ -1,8 +1,13 @@
 """The simulated carrier by itself, as someone who load-tests SMS code of their own uses it; and its adapter."""
 
 import asyncio
+import os
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -11,6 +16,7 @@ import msgspec
 import pytest
 
 from common.database import Database
+from common.embedded import answers, free_port
 from common.jobs import JobQueue
 from common.system import System
 from salesapi.carrier.fate import Odds, fate
@@ -26,7 +32,7 @@ from salesapi.salesapi.charges import gathering
 from salesapi.salesapi.sending import Pausing, Sender
 from tests.books import check_books
 from tests.client import Client, csv_of, problem
-from tests.conftest import until
+from tests.conftest import ROOT, until
 
 
 class Receiver:
@@ -176,6 +182,18 @@ async def test_the_adapter_tells_what_is_known_of_a_batch(
     with pytest.raises(error):
         await carrier.submit(uuid4().hex, [Message(uuid4().hex, "+358401234567", "Hi")])
     await carrier.close()
+
+
+def test_told_to_stop_it_writes_what_it_knows_and_ends(tmp_path: Path) -> None:
+    port = free_port(0)
+    environ = {**os.environ, "CARRIER_URL": f"http://127.0.0.1:{port}", "DATA_DIR": str(tmp_path)}
+    process = subprocess.Popen([sys.executable, "console.py", "carrier", "serve"], cwd=ROOT, env=environ)
+    deadline = time.monotonic() + 40
+    while not answers("127.0.0.1", port):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(20) == 0
 
 
 async def test_a_carrier_that_is_not_there_has_surely_nothing() -> None:

@@ -174,7 +174,7 @@ class Store:
 
     async def close(self) -> None:
         """Write what is under way, and end the thread."""
-        await self._do(lambda db: db.close())
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._database.close)
         self._thread.shutdown()
 
     async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
