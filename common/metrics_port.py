@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import structlog
 import uvicorn
@@ -10,9 +11,12 @@ from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
 from common import metrics, problems, web
+from common.bounded_http import BoundedHttp
 from common.metrics import Refresh
 
 log = structlog.get_logger()
+
+_PATIENCE = 5.0  # seconds for a request to come in
 
 
 class _Beside(uvicorn.Server):
@@ -41,7 +45,13 @@ async def serve(
     app = Starlette(routes=[metrics.route(registry, refreshes), *web.health_routes(parts)])
     problems.install(app)
     config = uvicorn.Config(
-        app, lifespan="off", log_config=None, log_level="warning", access_log=False, server_header=False
+        app,
+        http=partial(BoundedHttp, request_timeout=_PATIENCE),  # type: ignore[arg-type]  # it may be any callable
+        lifespan="off",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
     )
     with listener:
         await _Beside(config).serve([listener])
