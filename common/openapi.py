@@ -79,6 +79,7 @@ class Ready(msgspec.Struct):
 HEALTH = (
     Operation("GET", "/health", "Is the process up?", {200: Up}, is_open=True),
     Operation("GET", "/ready", "Do the parts that it needs answer?", {200: Ready}, is_open=True),
+    Operation("GET", "/metrics", "What does it count? For Prometheus", {200: Text("text/plain")}, is_open=True),
 )
 
 
