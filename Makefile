@@ -30,7 +30,7 @@ up: $(VENV)/.run ## keep the whole system running, Ctrl-C ends it
 	@$(BIN)/python console.py up
 
 test: $(VENV)/.dev lint ## all tests and checks
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 evaluate: $(VENV)/.run ## CPU, memory, messages and credit over a campaign of 5 and one of 5,000 contacts, with plots
 	@$(BIN)/python console.py evaluate 5contacts.csv 5000contacts.csv

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from asyncpg import Record
@@ -52,6 +52,30 @@ class Campaign(NamedTuple):
             SmsStatus.DELIVERED: self.delivered_count,
             SmsStatus.UNDELIVERED: self.undelivered_count,
         }
+
+
+def progress(campaign: Campaign) -> dict[str, Any]:
+    """Where it stands, as other services are told: plain strings and numbers, a time that has not come is empty."""
+    return {
+        "bulksms_id": str(campaign.id),
+        "workspace_id": str(campaign.workspace_id),
+        "name": campaign.name,
+        "status": str(campaign.status),
+        "contacts": campaign.contact_count,
+        **{str(status): count for status, count in campaign.statuses.items()},
+        "total_cost": str(campaign.total_cost),
+        "charged": str(campaign.charged),
+        "created_at": _time(campaign.created_at),
+        "started_at": _time(campaign.started_at),
+        "completed_at": _time(campaign.completed_at),
+        "scheduled_for": _time(campaign.scheduled_for),
+        "pause_reason": campaign.pause_reason or "",
+        "unsent": campaign.unsent_count,
+    }
+
+
+def _time(moment: datetime | None) -> str:
+    return moment.isoformat() if moment else ""
 
 
 class Contact(NamedTuple):

@@ -207,7 +207,7 @@ def host_and_port(address: str) -> tuple[str, int]:
 
 
 def table() -> str:
-    """The settings as the Markdown table of the README: name, default, meaning."""
+    """The settings as the Markdown table of docs/settings.md: name, default, meaning."""
     hints = get_type_hints(Settings, include_extras=True)
     rows = ["| setting | default | meaning |", "|---|---|---|"]
     rows += [

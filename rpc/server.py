@@ -3,7 +3,6 @@
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -12,7 +11,7 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from bulksms import campaigns
-from bulksms.campaigns import Campaign, CampaignNotFoundError
+from bulksms.campaigns import CampaignNotFoundError, progress
 from common import logs, metrics, metrics_port, pulse, tracing, web
 from common.broadcast import KrispBroadcast
 from common.database import UNAVAILABLE, Database
@@ -95,7 +94,9 @@ class BulkSmsServicer(bulksms_pb2_grpc.BulkSmsServicer):
 
     async def GetProgress(self, request: bulksms_pb2.GetProgressRequest, context: Context) -> bulksms_pb2.Progress:
         bulksms_id = await _uuid(context, "bulksms_id", request.bulksms_id)
-        return _progress(await _answer(context, lambda: campaigns.get(self._salesdb, bulksms_id)))
+        return bulksms_pb2.Progress(
+            **progress(await _answer(context, lambda: campaigns.get(self._salesdb, bulksms_id)))
+        )
 
     async def ListProgress(
         self, request: bulksms_pb2.ListProgressRequest, context: Context
@@ -105,7 +106,9 @@ class BulkSmsServicer(bulksms_pb2_grpc.BulkSmsServicer):
         if not 1 <= limit <= 100:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "limit: must be 1 to 100")
         found = await _answer(context, lambda: campaigns.page(self._salesdb, workspace_id, None, limit))
-        return bulksms_pb2.ListProgressReply(campaigns=[_progress(campaign) for campaign in found])
+        return bulksms_pb2.ListProgressReply(
+            campaigns=[bulksms_pb2.Progress(**progress(campaign)) for campaign in found]
+        )
 
 
 async def _answer(context: Context, ask: Callable[[], Awaitable[Reply]]) -> Reply:
@@ -142,29 +145,6 @@ def _credit(now: Credit) -> workspace_credit_pb2.Credit:
         available=str(now.available),
         version=now.version,
     )
-
-
-def _progress(campaign: Campaign) -> bulksms_pb2.Progress:
-    return bulksms_pb2.Progress(
-        bulksms_id=str(campaign.id),
-        workspace_id=str(campaign.workspace_id),
-        name=campaign.name,
-        status=campaign.status,
-        contacts=campaign.contact_count,
-        **{str(status): count for status, count in campaign.statuses.items()},
-        total_cost=str(campaign.total_cost),
-        charged=str(campaign.charged),
-        created_at=_time(campaign.created_at),
-        started_at=_time(campaign.started_at),
-        completed_at=_time(campaign.completed_at),
-        scheduled_for=_time(campaign.scheduled_for),
-        pause_reason=campaign.pause_reason or "",
-        unsent=campaign.unsent_count,
-    )
-
-
-def _time(moment: datetime | None) -> str:
-    return moment.isoformat() if moment else ""
 
 
 def serve(settings: Settings) -> None:

@@ -165,8 +165,8 @@ def test_every_setting_is_checked(name: str, value: str) -> None:
         settings.load({name: value})
 
 
-def test_the_readme_lists_every_setting() -> None:
-    assert settings.table() in (ROOT / "README.md").read_text()
+def test_the_documentation_lists_every_setting() -> None:
+    assert settings.table() in (ROOT / "docs" / "settings.md").read_text()
 
 
 def test_a_second_command_on_the_same_data_is_told_of_the_first(system: System) -> None:
