@@ -69,9 +69,11 @@ async def test_the_answers_of_a_campaign_s_life_are_as_documented(client: Client
         sales, "POST", "/create", 422, data=fields, files={"file": ("a.csv", b"Contact Name,Phone Number\nA,1\n")}
     )
     await call(sales, "POST", "/pause", 409, json=body)
+    await client.behave(failed=0.5)  # so that there is something to retry
     await call(sales, "POST", "/run", 202, json=body, headers={"Idempotency-Key": "life"})
     await call(sales, "POST", "/run", 409, json=body)
     await until(lambda: client.completed(made["bulksms_id"]))
+    await client.behave(failed=0.1)
     await call(sales, "GET", f"/bulksms/{{bulksms_id}}{one}", 200)
     await call(sales, "GET", "/bulksms", 200, params={"workspace_id": str(workspace), "limit": "1"})
     await call(sales, "GET", f"/bulksms/{{bulksms_id}}{one}/contacts", 200, params={"limit": "10"})
