@@ -171,7 +171,11 @@ CREATE INDEX bulksms_batch_silent_idx ON public.bulksms_batch USING btree (submi
 
 CREATE INDEX bulksms_cancelled_idx ON public.bulksms USING btree (id) WHERE ((status = 'cancelled'::public.campaign_status) AND (completed_at IS NULL));
 
-CREATE INDEX bulksms_unfinished_idx ON public.bulksms USING btree (id) WHERE (status = ANY (ARRAY['created'::public.campaign_status, 'scheduled'::public.campaign_status, 'inprogress'::public.campaign_status, 'paused'::public.campaign_status]));
+CREATE INDEX bulksms_requested_idx ON public.bulksms USING btree (run_requested_at) WHERE ((status = ANY (ARRAY['created'::public.campaign_status, 'scheduled'::public.campaign_status])) AND (run_requested_at IS NOT NULL));
+
+CREATE INDEX bulksms_running_idx ON public.bulksms USING btree (id) WHERE (status = ANY (ARRAY['inprogress'::public.campaign_status, 'paused'::public.campaign_status]));
+
+CREATE INDEX bulksms_scheduled_idx ON public.bulksms USING btree (scheduled_for) WHERE (status = 'scheduled'::public.campaign_status);
 
 CREATE INDEX bulksms_workspace_id_idx ON public.bulksms USING btree (workspace_id, id);
 
@@ -200,7 +204,7 @@ SET xmloption = content;
 SET client_min_messages = warning;
 SET row_security = off;
 
-INSERT INTO public.alembic_version VALUES ('0002');
+INSERT INTO public.alembic_version VALUES ('0003');
 
 \endif
 

@@ -22,6 +22,7 @@ class Batch(NamedTuple):
     first_seq: int
     last_seq: int
     attempt: int
+    uncertain: bool = False  # an earlier call ended without an answer
 
     @property
     def key(self) -> str:
@@ -66,7 +67,7 @@ _CLAIM = """
         LIMIT 1
         FOR UPDATE OF b SKIP LOCKED
     )
-    RETURNING bulksms_id, batch_no, first_seq, last_seq, attempt
+    RETURNING bulksms_id, batch_no, first_seq, last_seq, attempt, uncertain
 """
 
 _CONTACTS = """
@@ -96,18 +97,19 @@ _ABANDON = """
 """
 
 _UNFINISHED = """
-    SELECT DISTINCT b.bulksms_id
-    FROM bulksms JOIN bulksms_batch AS b ON b.bulksms_id = bulksms.id
-    WHERE bulksms.completed_at IS NULL
-      AND (bulksms.status = 'inprogress' OR b.uncertain OR b.state = 'submitting')
-      AND b.state IN ('pending', 'submitting') AND b.due_at <= now()
+    SELECT id FROM bulksms
+    WHERE (status IN ('inprogress', 'paused') OR status = 'cancelled' AND completed_at IS NULL)
+      AND EXISTS (
+          SELECT FROM bulksms_batch AS b
+          WHERE b.bulksms_id = bulksms.id AND b.state IN ('pending', 'submitting') AND b.due_at <= now()
+            AND (bulksms.status = 'inprogress' OR b.uncertain OR b.state = 'submitting')
+      )
 """
 
 # Of a campaign that has ended no batch waits for anything.
 _CLOSE_ENDED = """
     UPDATE bulksms_batch AS b SET state = 'closed'
-    FROM bulksms
-    WHERE bulksms.id = b.bulksms_id AND bulksms.completed_at IS NOT NULL
+    WHERE (SELECT completed_at FROM bulksms WHERE id = b.bulksms_id) IS NOT NULL
       AND (b.state IN ('submitted', 'unknown') AND b.submitted_at <= now() - $1 * interval '1 second'
            OR b.state IN ('pending', 'submitting') AND b.due_at <= now())
 """
@@ -185,7 +187,7 @@ async def abandon(database: Database) -> None:
 async def unfinished(database: Database) -> list[UUID]:
     """The campaigns that have a batch to be sent now."""
     async with database.connection() as connection:
-        return [row["bulksms_id"] for row in await connection.fetch(_UNFINISHED)]
+        return [row["id"] for row in await connection.fetch(_UNFINISHED)]
 
 
 async def silent(database: Database, validity: float, limit: int = 20) -> list[Batch]:

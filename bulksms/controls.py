@@ -7,8 +7,8 @@ What has gone to the carrier goes on in any status, and so does a batch whose ca
 gone, and is followed up until that is known.
 """
 
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
 from uuid import UUID
 
 from asyncpg import Record
@@ -59,12 +59,18 @@ _DUE = """
     SELECT id FROM bulksms
     WHERE status = 'scheduled' AND scheduled_for <= now()
        OR status IN ('created', 'scheduled') AND run_requested_at < now() - $1 * interval '1 second'
+    LIMIT 100
 """
 
 _PAUSE = f"""
-    UPDATE bulksms SET status = 'paused', pause_reason = $2, modified_at = now()
+    UPDATE bulksms SET status = 'paused', modified_at = now()
     WHERE id = $1 AND status IN ('scheduled', 'inprogress')
     RETURNING {FIELDS}
+"""
+
+_HOLD = """
+    UPDATE bulksms SET status = 'paused', pause_reason = $2, modified_at = now()
+    WHERE id = $1 AND status = 'scheduled' AND run_requested_at IS NULL
 """
 
 _RESUME = f"""
@@ -91,13 +97,9 @@ _PAUSE_IF_REFUSED = """
 
 _LOCK = "SELECT status, started_at FROM bulksms WHERE id = $1 FOR NO KEY UPDATE"
 
-# Nothing of it was ever sent. If a run was asked for, it may hold a reservation: then it ends when that is given back.
+# Nothing of it was ever sent. A run may be on its way to a reservation: it ends when none can be held any more.
 _CANCEL_UNSTARTED = """
-    UPDATE bulksms
-    SET status = 'cancelled', unsent_count = queued_count, modified_at = now(),
-        completed_at = CASE WHEN run_requested_at IS NULL THEN clock_timestamp() END
-    WHERE id = $1
-    RETURNING completed_at IS NULL
+    UPDATE bulksms SET status = 'cancelled', unsent_count = queued_count, modified_at = now() WHERE id = $1
 """
 
 _CANCEL = "UPDATE bulksms SET status = 'cancelled', modified_at = now() WHERE id = $1"
@@ -185,14 +187,27 @@ async def start(
     return campaign
 
 
-def run_key(campaign: Campaign, key: str) -> Key:
-    """A client's key for the run of a campaign."""
-    return Key(campaign.workspace_id, "run", key, campaign.id.bytes)
+def run_key(campaign: Campaign, key: str, moment: datetime | None = None) -> Key:
+    """A client's key for the run of a campaign, now or at a moment."""
+    when = moment.astimezone(UTC).isoformat().encode() if moment else b""
+    return Key(campaign.workspace_id, "run", key, campaign.id.bytes + when)
 
 
-async def schedule(database: Database, bulksms_id: UUID, moment: datetime) -> Campaign:
-    """Have the campaign run at `moment`; once more for another. Raises CampaignNotFoundError, WrongStateError."""
-    return await _step(database, _SCHEDULE, bulksms_id, moment)
+async def schedule(
+    database: Database, bulksms_id: UUID, moment: datetime, key: Key | None, answer: Callable[[Campaign], bytes]
+) -> Campaign:
+    """Have the campaign run at `moment`; once more for another. `answer` makes what is kept for the key.
+
+    Raises CampaignNotFoundError, WrongStateError.
+    """
+    async with database.transaction() as connection:
+        row = await connection.fetchrow(_SCHEDULE, bulksms_id, moment)
+        if row is not None:
+            campaign = from_row(row)
+            if key is not None:
+                await idempotency.remember(connection, key, answer(campaign))
+            return campaign
+    raise WrongStateError((await get(database, bulksms_id)).status)
 
 
 async def due(database: Database, after: float) -> list[UUID]:
@@ -201,12 +216,18 @@ async def due(database: Database, after: float) -> list[UUID]:
         return [row["id"] for row in await connection.fetch(_DUE, after)]
 
 
-async def pause(database: Database, bulksms_id: UUID, reason: str | None = None) -> Campaign:
+async def pause(database: Database, bulksms_id: UUID) -> Campaign:
     """Take nothing more of the campaign to the carrier; a scheduled one does not start.
 
     Raises CampaignNotFoundError, WrongStateError.
     """
-    return await _step(database, _PAUSE, bulksms_id, reason, already=CampaignStatus.PAUSED)
+    return await _step(database, _PAUSE, bulksms_id, already=(CampaignStatus.PAUSED,))
+
+
+async def hold(database: Database, bulksms_id: UUID, reason: str) -> None:
+    """Pause a scheduled campaign that cannot start, unless somebody has asked for it meanwhile."""
+    async with database.connection() as connection:
+        await connection.execute(_HOLD, bulksms_id, reason)
 
 
 async def pause_if_refused(database: Database, bulksms_id: UUID, share: float, least: int, last: str) -> str | None:
@@ -221,16 +242,14 @@ async def pause_if_refused(database: Database, bulksms_id: UUID, share: float, l
 
 async def resume(database: Database, bulksms_id: UUID) -> Campaign:
     """Go on with a paused campaign. Raises CampaignNotFoundError, WrongStateError."""
-    campaign = await get(database, bulksms_id)
-    if campaign.status in (CampaignStatus.INPROGRESS, CampaignStatus.SCHEDULED):
-        return campaign
-    return await _step(database, _RESUME, bulksms_id)
+    return await _step(database, _RESUME, bulksms_id, already=(CampaignStatus.INPROGRESS, CampaignStatus.SCHEDULED))
 
 
 async def cancel(database: Database, bulksms_id: UUID) -> tuple[Campaign, list[Entry]]:
     """End the campaign: what has not gone to the carrier never will, and what it would have cost is given back.
 
-    Returns what is owed to ds for that. One that was never started may hold a reservation: see `unreleased`.
+    Returns what is owed to ds for that. One that was never started may hold a reservation, which is given back by rpc:
+    see `unreleased`.
     Raises CampaignNotFoundError, WrongStateError if it is completed.
     """
     entries: list[Entry] = []
@@ -265,7 +284,7 @@ async def _drop(connection: Connection, bulksms_id: UUID) -> list[Entry]:
 
 
 async def unreleased(database: Database) -> list[tuple[UUID, UUID]]:
-    """Campaigns that were cancelled while they started: id and workspace. What they hold must be given back."""
+    """Campaigns cancelled before they started: id and workspace. What they may hold must be given back."""
     async with database.connection() as connection:
         return [(row["id"], row["workspace_id"]) for row in await connection.fetch(_UNRELEASED)]
 
@@ -277,7 +296,7 @@ async def released(database: Database, bulksms_id: UUID) -> None:
 
 
 async def _step(
-    database: Database, statement: str, bulksms_id: UUID, *values: object, already: CampaignStatus | None = None
+    database: Database, statement: str, bulksms_id: UUID, *values: object, already: Collection[CampaignStatus]
 ) -> Campaign:
     """Take the step; a campaign that is `already` there stays as it is."""
     async with database.connection() as connection:
@@ -285,6 +304,6 @@ async def _step(
     if row is not None:
         return from_row(row)
     campaign = await get(database, bulksms_id)
-    if campaign.status != already:
+    if campaign.status not in already:
         raise WrongStateError(campaign.status)
     return campaign

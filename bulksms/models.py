@@ -74,11 +74,13 @@ bulksms = Table(
     ),
     CheckConstraint("status <> 'scheduled' OR scheduled_for IS NOT NULL", name="bulksms_scheduled"),
     Index("bulksms_workspace_id_idx", "workspace_id", "id"),
+    Index("bulksms_scheduled_idx", "scheduled_for", postgresql_where=text("status = 'scheduled'")),
     Index(
-        "bulksms_unfinished_idx",
-        "id",
-        postgresql_where=text("status IN ('created', 'scheduled', 'inprogress', 'paused')"),
+        "bulksms_requested_idx",
+        "run_requested_at",
+        postgresql_where=text("status IN ('created', 'scheduled') AND run_requested_at IS NOT NULL"),
     ),
+    Index("bulksms_running_idx", "id", postgresql_where=text("status IN ('inprogress', 'paused')")),
     Index("bulksms_cancelled_idx", "id", postgresql_where=text("status = 'cancelled' AND completed_at IS NULL")),
 )
 

@@ -10,9 +10,13 @@ from time import perf_counter
 from typing import NamedTuple
 from uuid import UUID
 
+import structlog
+
 from bulksms.outbox import Entry
 from bulksms.reports import Step, apply
 from common.database import Database
+
+log = structlog.get_logger()
 
 
 class Outcome(NamedTuple):
@@ -145,18 +149,26 @@ class ReportWriter:
             applied = await apply(self._database, steps)
         except Exception as error:
             for call in calls:
-                call.done(error)
+                _tell(call, error)
             self._on_flush(Flush(len(calls), steps, 0, 0, False, perf_counter() - begun))
             return
         finally:
             self._waiting -= len(steps)
         for call, outcome in zip(calls, _share(calls, set(applied.stale), set(applied.unknown)), strict=True):
-            call.done(outcome)
+            _tell(call, outcome)
         if applied.entries:
             self._on_entries(applied.entries)
         if len(applied.stale) + len(applied.unknown) < len(steps):
             self._on_moved(list({step.bulksms_id for step in steps}))
         self._on_flush(Flush(len(calls), steps, len(applied.stale), len(applied.unknown), True, perf_counter() - begun))
+
+
+def _tell(call: _Call, result: Outcome | Exception) -> None:
+    """Tell a caller; whatever is wrong with it does not stop the flushes."""
+    try:
+        call.done(result)
+    except Exception as error:
+        log.error("a caller could not be told", exc_info=error)
 
 
 def _share(calls: Sequence[_Call], stale: set[int], unknown: set[int]) -> list[Outcome]:

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import structlog
-from redis.exceptions import RedisError
 from starlette.requests import HTTPConnection, Request
 
 from common.logs import Seldom
@@ -15,6 +14,7 @@ from common.principal import Principal
 from common.problems import Problem, unavailable
 from common.protected import is_loopback, require
 from common.rate import Limiter
+from common.redis_gone import REDIS_GONE
 from common.waiting import backoff
 
 log = structlog.get_logger()
@@ -152,7 +152,7 @@ class Access:
             return
         try:
             await self._limiter.take(principal.key_id)
-        except (RedisError, OSError) as error:
+        except REDIS_GONE as error:
             if path.endswith(self._strict):
                 raise unavailable("the limit of requests cannot be checked") from None
             if self._may_warn():

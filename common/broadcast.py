@@ -13,9 +13,9 @@ from typing import NamedTuple
 import msgspec
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from common.flows import counts
+from common.redis_gone import REDIS_GONE
 from common.waiting import backoff
 
 log = structlog.get_logger()
@@ -150,7 +150,7 @@ class KrispBroadcast:
         while True:
             try:
                 await self._receive()
-            except (RedisError, OSError) as error:
+            except REDIS_GONE as error:
                 log.warning("lost the news channel, connecting again", reason=str(error))
                 await asyncio.sleep(next(waits))
             else:

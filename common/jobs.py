@@ -24,11 +24,12 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import AbstractBackoff, ExponentialBackoff, NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, WatchError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import WatchError
 
 from common import request_id, tracing
 from common.flows import counts
+from common.redis_gone import REDIS_GONE
 
 _LONGEST_STOP = 8  # seconds from SIGTERM to the end of a worker
 _MOST_RUNNING = 1_000  # jobs of a queue that all its workers may have begun
@@ -41,7 +42,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 # OSError beside redis-py's own, against its annotation: a refused connection reaches its retries as that.
-_GONE: Any = (RedisConnectionError, RedisTimeoutError, OSError)
+_GONE: Any = (RedisConnectionError, RedisTimeoutError, OSError, RuntimeError)
 
 
 def _encode(value: Any) -> bytes:
@@ -188,7 +189,7 @@ class JobQueue:
         counts[f"job {job}"] += 1
         try:
             await self._redis.enqueue_job(job, *args, _queue_name=queue, _job_id=job_id or _job_id(), **_trace())
-        except (RedisError, OSError) as error:
+        except REDIS_GONE as error:
             raise JobsUnavailableError(f"redis does not answer: {error}") from error
 
     async def call(self, queue: str, job: str, *args: Any, timeout: float) -> Any:
@@ -202,7 +203,7 @@ class JobQueue:
             return await sent.result(timeout=timeout, poll_delay=0.02)
         except TimeoutError as error:
             raise JobsUnavailableError(f"no worker has done {job} within {timeout:g} s") from error
-        except (RedisError, OSError) as error:
+        except REDIS_GONE as error:
             raise JobsUnavailableError(f"redis does not answer: {error}") from error
 
     async def waiting(self, queue: str) -> Waiting:
@@ -265,7 +266,10 @@ class Gathering(Generic[T]):
             self._wake.clear()
             while self._items:
                 taken, self._items = self._items[: self._most], self._items[self._most :]
-                await self._send(taken)
+                try:
+                    await self._send(taken)
+                except Exception as error:
+                    log.error("not handed on, a database holds them as well", items=len(taken), exc_info=error)
             await asyncio.sleep(self._period)
 
 

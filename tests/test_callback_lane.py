@@ -44,6 +44,15 @@ async def test_more_than_may_wait_are_all_answered(wire: Wire) -> None:
     assert [(await wire.answer())[0] for _ in range(500)] == [200] * 500
 
 
+async def test_a_heap_of_refused_requests_behind_one_that_waits_hurts_nobody(client: Client, wire: Wire) -> None:
+    for _ in range(2):
+        async with connect(client.salesapi) as other:
+            other.send(post() + post(b"[]") * 3_000)
+            assert [(await other.answer())[0] for _ in range(200)] == [200] + [400] * 199
+    wire.send(post())
+    assert (await wire.answer())[:2] == (200, APPLIED)
+
+
 async def test_a_request_in_single_bytes(wire: Wire) -> None:
     for byte in post():
         wire.send(bytes([byte]))

@@ -57,9 +57,8 @@ async def test_a_paused_campaign_waits_and_goes_on_when_resumed(
     assert campaign["status"] == "paused"
     assert campaign["contacts"]["queued"] > 0
     assert campaign["contacts"]["sent"] == 0, "what had gone went on to its end"
-    for _ in range(2):
-        answer = await control(client, "resume", half_sent)
-        assert (answer.status_code, answer.json()["status"]) == (200, "inprogress")
+    answers = await asyncio.gather(*(control(client, "resume", half_sent) for _ in range(10)))
+    assert {(answer.status_code, answer.json()["status"]) for answer in answers} == {(200, "inprogress")}
     await until(lambda: client.completed(half_sent))
     await check_books(client, ds, salesdb, workspace)
     for what in ("pause", "resume", "cancel"):
@@ -143,6 +142,23 @@ async def test_create_can_schedule_and_a_schedule_can_be_held_and_cancelled(clie
     for what, status in (("pause", "paused"), ("resume", "scheduled"), ("cancel", "cancelled")):
         assert (await control(client, what, made["bulksms_id"])).json()["status"] == status
     assert (await client.workspace(workspace))["reserved"] == "0.0"
+
+
+async def test_what_was_scheduled_under_a_key_is_answered_the_same_also_when_its_time_has_come(
+    client: Client, workspace: UUID
+) -> None:
+    soon = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
+    headers = {"Idempotency-Key": uuid4().hex}
+    made = await client.create(workspace, csv_of(3), headers=headers, scheduled_for=soon)
+    other = await client.created(workspace, csv_of(2))
+    body = {"bulksms_id": other, "scheduled_for": soon}
+    run = await client.http.post(f"{client.salesapi}/run", json=body, headers=headers)
+    assert (made.status_code, run.status_code) == (201, 202)
+    for bulksms_id in (made.json()["bulksms_id"], other):
+        await until(lambda one=bulksms_id: client.completed(one))  # type: ignore[misc]
+    again = await client.create(workspace, csv_of(3), headers=headers, scheduled_for=soon)
+    run_again = await client.http.post(f"{client.salesapi}/run", json=body, headers=headers)
+    assert (again.content, run_again.content) == (made.content, run.content)
 
 
 @pytest.mark.parametrize("moment", ["2020-01-01T00:00:00Z", "2999-01-01T00:00:00Z", "2030-01-01T00:00:00", "tomorrow"])

@@ -23,6 +23,22 @@ async def test_a_batch_that_is_refused_fails_and_is_not_charged(
     await check_books(client, ds, salesdb, workspace)
 
 
+async def test_a_batch_that_may_have_left_is_not_failed_by_a_refusal(
+    client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID
+) -> None:
+    """The carrier takes it, the answer is lost, and the next try is refused: its reports tell what became of it."""
+    await client.behave(trouble=["lose_answer", "refuse"], paused=True)
+    bulksms_id = await client.created(workspace, csv_of(40))
+    await client.run(bulksms_id)
+    unknown = "SELECT state = 'unknown' FROM bulksms_batch WHERE bulksms_id = $1"
+    await until(lambda: salesdb.fetchval(unknown, UUID(bulksms_id)))
+    await client.behave(paused=False)
+    await until(lambda: client.completed(bulksms_id))
+    contacts = (await client.http.get(f"{client.salesapi}/bulksms/{bulksms_id}/contacts")).json()["contacts"]
+    assert "refused" not in {contact["error_code"] for contact in contacts}
+    await check_books(client, ds, salesdb, workspace)
+
+
 async def test_a_message_without_news_expires(
     client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID
 ) -> None:

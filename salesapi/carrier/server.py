@@ -8,8 +8,9 @@ the phones once; without it each call is a batch of its own. Reports come to `ca
 
 `POST /behaviour` changes it while it runs, each member on its own: `failed undelivered duplicates swapped latency`
 (of messages accepted from then on, as their fates are theirs), `array`, `mps`, `paused` (no reports while true), and
-`trouble` for the next `times` batches: `busy` (429), `error` (500), `refuse` (400), `drop` (the connection is lost
-before the batch is taken), `lose_answer` (it is taken, then the connection is lost), `half_answer`, `hang`.
+`trouble` for the next `times` batches, or a list for one after another: `busy` (429), `error` (500), `refuse` (400),
+`drop` (the connection is lost before the batch is taken), `lose_answer` (it is taken, then the connection is lost),
+`half_answer`, `hang`.
 """
 
 import asyncio
@@ -39,6 +40,9 @@ _HANG = 60.0  # seconds
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
+Trouble = Literal["busy", "error", "refuse", "drop", "lose_answer", "half_answer", "hang"]
+
+
 class Behaviour(msgspec.Struct, forbid_unknown_fields=True):
     """What to change; what is left out stays."""
 
@@ -50,7 +54,7 @@ class Behaviour(msgspec.Struct, forbid_unknown_fields=True):
     array: Annotated[int, msgspec.Meta(ge=1, le=1_000)] | None = None
     mps: Annotated[int, msgspec.Meta(ge=0)] | None = None
     paused: bool | None = None
-    trouble: Literal["busy", "error", "refuse", "drop", "lose_answer", "half_answer", "hang"] | None = None
+    trouble: Trouble | list[Trouble] | None = None
     times: Annotated[int, msgspec.Meta(ge=1)] = 1
 
 
@@ -64,7 +68,7 @@ class Endpoints:
     def __init__(self, simulator: Simulator, store: Store) -> None:
         self._simulator = simulator
         self._store = store
-        self._trouble: list[str] = []
+        self._trouble: list[Trouble] = []
 
     @property
     def routes(self) -> list[Route]:
@@ -126,7 +130,8 @@ class Endpoints:
         if asked.paused is not None:
             simulator.paused = asked.paused
         if asked.trouble is not None:
-            self._trouble = [asked.trouble] * asked.times
+            troubles = asked.trouble if isinstance(asked.trouble, list) else [asked.trouble]
+            self._trouble = troubles[::-1] * asked.times
         return web.json({**msgspec.structs.asdict(simulator.odds), "array": simulator.array, "mps": simulator.rate.mps})
 
     async def health(self, request: Request) -> Response:

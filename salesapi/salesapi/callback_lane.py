@@ -193,9 +193,10 @@ class CallbackLane(asyncio.Protocol):
             self._transport.pause_reading()
 
     def _begin(self, request: _Request) -> None:
+        """Hand the reports to the writer, or answer at once why not."""
         if isinstance(request, Problem):
             self._keep = False
-            self._end(request)
+            self._finish(request)
             return
         self._busy = True
         body, signature, self._keep = request
@@ -204,12 +205,21 @@ class CallbackLane(asyncio.Protocol):
             steps, self._foreign = decode(body)
             self._writer.submit(steps, self._end)
         except Exception as error:
-            self._end(error)
+            self._finish(error)
 
     def _end(self, result: Outcome | Exception) -> None:
-        """The reports are committed, or were not: answer, and go on to the next request."""
+        """The reports are committed, or were not: answer, and go on to the requests that wait."""
+        self._finish(result)
+        while self._waiting and not self._busy:  # those that are refused at once must not pile up on the stack
+            if len(self._waiting) == _MOST_WAITING and not self._unread:
+                self._transport.resume_reading()
+            self._begin(self._waiting.popleft())
+
+    def _finish(self, result: Outcome | Exception) -> None:
+        """Answer the request."""
         self._busy = False
         if self._transport.is_closing():
+            self._waiting.clear()
             return
         keep = self._keep and bool(self._waiting or not (self._ending or self._last))
         if isinstance(result, Exception):
@@ -219,11 +229,8 @@ class CallbackLane(asyncio.Protocol):
         else:
             self._answer(encode(result, self._foreign), keep)
         if not keep:
+            self._waiting.clear()
             self._leave()
-        elif self._waiting:
-            if len(self._waiting) == _MOST_WAITING and not self._unread:
-                self._transport.resume_reading()
-            self._begin(self._waiting.popleft())
 
     def _answer(self, body: bytes, keep: bool) -> None:
         """Write the answer 200, all of it at once."""

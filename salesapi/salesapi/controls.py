@@ -14,7 +14,7 @@ from starlette.routing import Route
 from bulksms import controls, retry
 from bulksms.campaigns import Campaign, CampaignNotFoundError
 from bulksms.controls import WrongStateError
-from bulksms.idempotency import KeyTakenError
+from bulksms.idempotency import Key, KeyTakenError
 from bulksms.retry import NothingFailedError
 from common.database import Database
 from common.problems import Problem
@@ -79,24 +79,22 @@ class Controls:
         asked = await body(request, Run)
         async with _answering("can be run"):
             campaign = await owned(self._salesdb, request, asked.bulksms_id)
-            if asked.scheduled_for is not None:
-                moment = check_moment(asked.scheduled_for)
-                return self._moved(await controls.schedule(self._salesdb, asked.bulksms_id, moment), 202)
             key = idempotent.key_of(request)
-            if key is None:
-                return self._moved(await self._runner.run(asked.bulksms_id), 202)
-            return await self._run_once(campaign, key)
-
-    async def _run_once(self, campaign: Campaign, key: str) -> Response:
-        once = controls.run_key(campaign, key)
-        if known := await idempotent.replay(self._salesdb, once, 202):
-            return known
-        try:
-            return self._moved(await self._runner.run(campaign.id, key), 202)
-        except WrongStateError:
-            if known := await idempotent.replay(self._salesdb, once, 202):
+            once = controls.run_key(campaign, key, asked.scheduled_for) if key else None
+            if once and (known := await idempotent.replay(self._salesdb, once, 202)):
                 return known
-            raise
+            try:
+                return self._moved(await self._run(asked, once), 202)
+            except WrongStateError:  # it may be the same request's doing, which came at the same time
+                if once and (known := await idempotent.replay(self._salesdb, once, 202)):
+                    return known
+                raise
+
+    async def _run(self, asked: Run, once: Key | None) -> Campaign:
+        if asked.scheduled_for is None:
+            return await self._runner.run(asked.bulksms_id, once.key if once else None)
+        moment = check_moment(asked.scheduled_for)
+        return await controls.schedule(self._salesdb, asked.bulksms_id, moment, once, encode)
 
     async def pause(self, request: Request) -> Response:
         """`POST /pause`: take nothing more of a campaign to the carrier."""

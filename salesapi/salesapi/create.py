@@ -67,6 +67,8 @@ class Create:
             once = Key(workspace_id, "create", key, await asyncio.to_thread(_digest, form, file))
             if known := await idempotent.replay(self._salesdb, once, 201):
                 return known
+        if scheduled_for is not None:
+            check_moment(scheduled_for)
         try:
             reader = ContactReader(file.file, message, self._normaliser)
             made = await upload.create(
@@ -140,7 +142,7 @@ def _moment(form: FormData) -> datetime | None:
     if not value:
         return None
     try:
-        return check_moment(msgspec.convert(value, Moment, strict=False))
+        return msgspec.convert(value, Moment, strict=False)
     except msgspec.ValidationError:
         raise Problem(
             422,

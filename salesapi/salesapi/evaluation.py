@@ -16,7 +16,7 @@ from common.evaluation.sampling import Evaluation, Progress, Sampler
 from common.settings import Settings
 from rpc.client import RpcClient
 
-LONGEST = 3_600  # seconds
+LONGEST = 300  # seconds; also how long the jobs of a worker that was killed are held back, whatever they do
 _PERIOD = 0.2  # seconds between samples
 
 

@@ -90,11 +90,11 @@ class Runner:
             log.warning("nothing to release", bulksms_id=str(bulksms_id), reason=str(error))
         await controls.released(self._salesdb, bulksms_id)
 
-    async def send(self, bulksms_id: UUID) -> None:
+    async def send(self, bulksms_id: UUID, lanes: int | None = None) -> None:
         """Ask the sales workers to send what the campaign has to send; if Redis is away, their schedule will."""
         try:
             with tracing.span("ask for sending", campaigns=[bulksms_id]):
-                for _ in range(self._lanes):
+                for _ in range(lanes or self._lanes):
                     await self._jobs.send(SALES_QUEUE, "send_campaign", str(bulksms_id))
         except JobsUnavailableError as error:
             log.warning("sending waits for the schedule", bulksms_id=str(bulksms_id), reason=str(error))

@@ -31,6 +31,8 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 _LONGEST_PAUSE = 30.0  # seconds between two tries of a batch
+_TURN = 20.0  # seconds, after which others get the lane
+_MOST_LANES = 40  # of the worker's jobs: the rest is for its schedule
 _LAST_CALL = 5.0  # seconds for a submission under way when the worker is told to stop
 
 
@@ -68,10 +70,10 @@ class Sender:
         self._pausing = pausing
         self._active: dict[UUID, int] = {}
 
-    async def send(self, bulksms_id: UUID) -> int:
-        """One lane: submit batch after batch until none is to be had now. Returns how many."""
-        if self._active.get(bulksms_id, 0) >= self._lanes:
-            return 0
+    async def send(self, bulksms_id: UUID) -> bool:
+        """One lane: submit batch after batch for some seconds; True if there may be more to be had now."""
+        if self._active.get(bulksms_id, 0) >= self._lanes or sum(self._active.values()) >= _MOST_LANES:
+            return False
         self._active[bulksms_id] = self._active.get(bulksms_id, 0) + 1
         try:
             return await self._lane(bulksms_id)
@@ -80,18 +82,30 @@ class Sender:
             if not self._active[bulksms_id]:
                 del self._active[bulksms_id]
 
-    async def _lane(self, bulksms_id: UUID) -> int:
-        template: Template | None = None
+    async def _lane(self, bulksms_id: UUID) -> bool:
+        template = Template.parse((await campaigns.get(self._salesdb, bulksms_id)).message)
+        ends = time.monotonic() + _TURN
         taken = 0
-        while True:
-            too_late = time.monotonic() + self._patience
-            batch = await batches.claim(self._salesdb, bulksms_id, self._lease, idempotent=self._carrier.idempotent)
-            if batch is None:
-                return taken
-            template = template or Template.parse((await campaigns.get(self._salesdb, bulksms_id)).message)
-            if not await _to_the_end(self._submit(batch, await self._messages(batch, template), too_late)):
-                return taken  # the carrier wants a pause: the schedule takes up the rest
+        while goes_on := await _to_the_end(self._take(bulksms_id, template)):
             taken += 1
+            if time.monotonic() > ends:
+                break
+        if taken:
+            log.info("batches submitted", bulksms_id=str(bulksms_id), batches=taken)
+        return goes_on
+
+    async def _take(self, bulksms_id: UUID, template: Template) -> bool:
+        """Claim a batch and submit it; False if none is to be had now, or the carrier should be left alone."""
+        too_late = time.monotonic() + self._patience
+        batch = await batches.claim(self._salesdb, bulksms_id, self._lease, idempotent=self._carrier.idempotent)
+        if batch is None:
+            return False
+        try:
+            messages = await self._messages(batch, template)
+        except Exception as error:
+            await batches.postpone(self._salesdb, batch, 0.0, f"it could not be read: {error}", uncertain=False)
+            raise
+        return await self._submit(batch, messages, too_late)
 
     async def _messages(self, batch: Batch, template: Template) -> list[Message]:
         return [
@@ -126,6 +140,9 @@ class Sender:
             return False
         except CarrierRefusedError as error:
             log.error("the carrier refused a batch", batch=batch.key, reason=str(error))
+            if batch.uncertain:  # this call has not left, an earlier one may have: its reports will tell
+                await batches.unknown(self._salesdb, batch, str(error))
+                return True
             await self._fail([(message.message_id, "refused") for message in messages])
             await batches.refused(self._salesdb, batch, str(error))
             await self._pause_if_refused(batch, str(error))

@@ -7,7 +7,6 @@ Redis has lost is only late.
 """
 
 import asyncio
-from contextlib import suppress
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -47,12 +46,10 @@ from salesapi.salesapi.sending import Pausing, Sender
 log = structlog.get_logger()
 
 
-async def send_campaign(ctx: dict[str, Any], bulksms_id: str) -> int:
-    """Submit batches of the campaign until none is left. Returns how many."""
-    sent: int = await ctx["sender"].send(UUID(bulksms_id))
-    if sent:
-        log.info("batches submitted", bulksms_id=bulksms_id, batches=sent)
-    return sent
+async def send_campaign(ctx: dict[str, Any], bulksms_id: str) -> None:
+    """Submit batches of the campaign, for some seconds; then another job goes on."""
+    if await ctx["sender"].send(UUID(bulksms_id)):
+        await ctx["runner"].send(UUID(bulksms_id), lanes=1)
 
 
 async def settle_outbox(ctx: dict[str, Any], references: list[str]) -> None:
@@ -65,16 +62,14 @@ async def resume_campaigns(ctx: dict[str, Any]) -> None:
     salesdb, runner = ctx["salesdb"], ctx["runner"]
     if not ctx["carrier"].idempotent:
         await batches.abandon(salesdb)
-    for bulksms_id in await controls.due(salesdb, after=10):
-        await _start(ctx, bulksms_id)
     for bulksms_id in await batches.unfinished(salesdb):
         await runner.send(bulksms_id)
     ctx["charges"].add(await controls.drop_leftovers(salesdb))
-    for bulksms_id, workspace_id in await controls.unreleased(salesdb):
-        try:
-            await runner.release(bulksms_id, workspace_id)
-        except RpcError as error:
-            log.warning("the release cannot be finished", bulksms_id=str(bulksms_id), reason=str(error))
+    # Last, and all at once: these wait for rpc, and must not keep the others waiting while it is away.
+    await asyncio.gather(
+        *(_start(ctx, bulksms_id) for bulksms_id in await controls.due(salesdb, after=10)),
+        *(_release(ctx, *one) for one in await controls.unreleased(salesdb)),
+    )
 
 
 async def _start(ctx: dict[str, Any], bulksms_id: UUID) -> None:
@@ -83,10 +78,17 @@ async def _start(ctx: dict[str, Any], bulksms_id: UUID) -> None:
         await ctx["runner"].run(bulksms_id)
     except (InsufficientCreditError, NotFoundError) as error:
         log.warning("campaign paused, it cannot start", bulksms_id=str(bulksms_id), reason=str(error))
-        with suppress(WrongStateError):  # one that was not scheduled is as it was before it was asked for
-            await controls.pause(ctx["salesdb"], bulksms_id, f"it could not start: {error}")
+        await controls.hold(ctx["salesdb"], bulksms_id, f"it could not start: {error}")
     except (WrongStateError, RpcError) as error:
         log.warning("the run cannot be finished", bulksms_id=str(bulksms_id), reason=str(error))
+
+
+async def _release(ctx: dict[str, Any], bulksms_id: UUID, workspace_id: UUID) -> None:
+    """Give back what a campaign held that was cancelled before it started."""
+    try:
+        await ctx["runner"].release(bulksms_id, workspace_id)
+    except RpcError as error:
+        log.warning("the release cannot be finished", bulksms_id=str(bulksms_id), reason=str(error))
 
 
 async def relay_outbox(ctx: dict[str, Any]) -> None:
@@ -189,7 +191,7 @@ class WorkerSettings:
     """How arq runs this worker."""
 
     functions: ClassVar = [
-        func(traced(send_campaign), timeout=3600, keep_result=0),  # a lane is as long as its campaign
+        func(traced(send_campaign), timeout=60, keep_result=0),
         func(traced(settle_outbox), keep_result=0),
         func(traced(generate_system_stat), timeout=evaluation.LONGEST + 60, keep_result=60),
     ]
@@ -208,4 +210,5 @@ class WorkerSettings:
     on_job_start = begin_job
     poll_delay = 0.05  # seconds
     max_jobs = 50
+    queue_read_limit = 10_000  # a job of a worker that was killed stays at the head for some minutes
     job_timeout = 30  # seconds
