@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-import click
-from msgspec.structs import replace
+try:
+    import click
+    from msgspec.structs import replace
+except ImportError:
+    sys.exit("console.py: run `make install`, then `. .venv/bin/activate`")
 
 from common.client import commands
 from common.protected import UnprotectedError
@@ -184,6 +187,8 @@ def audit(workspace: UUID | None) -> None:
     from common.audit import run
 
     books = asyncio.run(run(_settings(), workspace))
+    if workspace and not books.workspaces:
+        raise click.ClickException(f"there is no workspace {workspace}")
     click.echo(f"{books.workspaces} workspaces, {books.campaigns} campaigns")
     waiting = books.waiting
     if waiting.entries:

@@ -103,7 +103,7 @@ class Keyring:
             except Exception as error:
                 log.debug("waiting to see whether there are keys", reason=str(error))
             await asyncio.sleep(delay)
-        if is_open:
+        if is_open and is_loopback(self._host):
             log.warning(f"no key is needed, since none has been made: whoever reaches {self._host} may do all; {_MEND}")
         return is_open
 

@@ -37,7 +37,7 @@ class World:
         environ = {"DS_DSN": self.system.settings.ds_dsn}
         done = await asyncio.to_thread(CliRunner().invoke, cli, words, env=environ)
         assert done.exit_code == 0, done.output
-        return done.output
+        return done.stdout
 
     async def new_key(self, *words: str) -> str:
         return (await self.command("key", *words)).split()[-1]

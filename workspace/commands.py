@@ -16,6 +16,8 @@ from workspace.keys import KeyNotFoundError
 
 T = TypeVar("T")
 
+_LONGEST_NAME = 200
+
 
 @click.group("workspace")
 def workspace_commands() -> None:
@@ -27,6 +29,8 @@ def workspace_commands() -> None:
 @click.option("--credit", "opening", default="0", help="Credits it opens with.")
 def create_workspace(name: str, opening: str) -> None:
     """Make a workspace and its first key, which is shown this once."""
+    if not 1 <= len(name) <= _LONGEST_NAME or not name.isprintable():
+        raise click.BadParameter(f"must have 1 to {_LONGEST_NAME} characters that can be shown", param_hint="NAME")
     try:
         amount = parse_credits(opening)
     except MoneyError as error:
@@ -40,6 +44,7 @@ def create_workspace(name: str, opening: str) -> None:
 
     workspace_id, key = _on_ds(create)
     click.echo(f"workspace {workspace_id}\nkey {key}")
+    _shown_once()
 
 
 @click.group("key")
@@ -55,6 +60,7 @@ def create_key(workspace: UUID | None, operator: bool) -> None:
     if operator == (workspace is not None):
         raise click.UsageError("give the id of a workspace, or --operator")
     click.echo(f"key {_on_ds(lambda ds: keys.create(ds, workspace))}")
+    _shown_once()
 
 
 @key_commands.command("rotate")
@@ -62,6 +68,7 @@ def create_key(workspace: UUID | None, operator: bool) -> None:
 def rotate_key(key_id: UUID) -> None:
     """Give a key another secret, shown this once; the one it had stops within a minute."""
     click.echo(f"key {_on_ds(lambda ds: keys.rotate(ds, key_id))}")
+    _shown_once()
 
 
 @key_commands.command("revoke")
@@ -75,12 +82,19 @@ def revoke_key(key_id: UUID) -> None:
 @key_commands.command("list")
 def list_keys() -> None:
     """Show every key that was ever made: whose it is, since when, until when."""
-    for key in _on_ds(keys.every):
+    found = _on_ds(keys.every)
+    if not found:
+        click.echo("no key was ever made: none is asked for, and the services listen on this machine only", err=True)
+    for key in found:
         whose = f"workspace {key.workspace_id} ({key.workspace})" if key.workspace_id else "operator"
         times = f"made {key.created_at:%Y-%m-%d %H:%M}"
         times += f", rotated {key.rotated_at:%Y-%m-%d %H:%M}" if key.rotated_at else ""
         times += f", revoked {key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else ""
         click.echo(f"{key.id}  {whose}  {times}")
+
+
+def _shown_once() -> None:
+    click.echo("the key is shown this once, only a hash of it is kept: put it into API_KEY", err=True)
 
 
 async def with_key(settings: Settings, work: Callable[[str], Awaitable[T]]) -> T:

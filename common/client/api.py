@@ -97,6 +97,11 @@ class Api:
 
     # credit, at webapi
 
+    async def own_workspace(self) -> str | None:
+        """The one that the API key belongs to; None for an operator's key, which sees several."""
+        seen = (await self._call(self.webapi, "GET", "/workspaces"))["workspaces"]
+        return str(seen[0]["workspace_id"]) if len(seen) == 1 else None
+
     async def credit(self, workspace_id: str) -> Credit:
         return await self._call(self.webapi, "GET", f"/workspaces/{workspace_id}")
 

@@ -19,7 +19,7 @@ _WIDE = 110  # columns of a terminal that has room for all
 
 async def campaigns(session: Session, *, workspace: str | None, limit: int) -> bool:
     """The newest campaigns of a workspace."""
-    found = await session.api.campaigns(workspace or session.settings.workspace, limit)
+    found = await session.api.campaigns(await session.workspace(workspace), limit)
     columns: tuple[str, ...] = ("id", "created", "status", "contacts", "delivered", "charged", "name")
     if session.screen.console.width < _WIDE:
         columns = ("id", "created", "status", "contacts", "name")

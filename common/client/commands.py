@@ -3,7 +3,7 @@
 import re
 import sys
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,12 @@ class Moment(click.ParamType[datetime]):
     name = "when"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        moment = self._read(value, param, ctx)
+        if moment <= datetime.now(UTC):
+            self.fail(f"{value!r} has passed", param, ctx)
+        return moment
+
+    def _read(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         if isinstance(value, datetime):
             return value
         if delay := re.fullmatch(r"\+(\d{1,6})([smhd])", value):

@@ -9,7 +9,7 @@ from common.client.session import Session
 
 async def credit(session: Session, *, workspace: str | None, watch: bool) -> bool:
     """Show the credit; with `watch` every change, as the WebSocket tells of it, until Ctrl-C."""
-    workspace_id = workspace or session.settings.workspace
+    workspace_id = await session.workspace(workspace)
     now = await session.api.credit(workspace_id)
     if not watch:
         session.screen.say(f"{now['name']} ({workspace_id}): {_amounts(now)}")
@@ -29,7 +29,7 @@ async def credit(session: Session, *, workspace: str | None, watch: bool) -> boo
 
 async def top_up(session: Session, *, amount: str, workspace: str | None, reference: str | None) -> bool:
     """Add credits to a workspace."""
-    now = await session.api.top_up(workspace or session.settings.workspace, amount, reference)
+    now = await session.api.top_up(await session.workspace(workspace), amount, reference)
     session.screen.say(f"added {amount} credits: {_amounts(now)}")
     session.screen.result(now)
     return True

@@ -32,7 +32,7 @@ async def send(
 ) -> bool:
     """Create, show, ask, run, watch. True if the campaign was completed, or started where it is not watched."""
     api, screen = session.api, session.screen
-    workspace_id = workspace or session.settings.workspace
+    workspace_id = await session.workspace(workspace)
     made = await create(api, screen, file, name or file.stem, message, workspace_id)
     available = Decimal((await api.credit(workspace_id))["available"])
     screen.say(

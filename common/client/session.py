@@ -8,7 +8,7 @@ from typing import NamedTuple
 from common.client.api import Api
 from common.client.display import Screen
 from common.client.errors import ClientError
-from common.settings import Settings
+from common.settings import Settings, given
 
 INTERRUPTED = 130  # the exit code after Ctrl-C
 
@@ -19,6 +19,12 @@ class Session(NamedTuple):
     api: Api
     screen: Screen
     settings: Settings
+
+    async def workspace(self, named: str | None) -> str:
+        """Which workspace is meant: the one that is named, the setting's, or the API key's own."""
+        if named or "WORKSPACE" in given() or not self.settings.api_key:
+            return named or self.settings.workspace
+        return await self.api.own_workspace() or self.settings.workspace
 
 
 async def talk(settings: Settings, screen: Screen, work: Callable[[Session], Awaitable[bool]]) -> bool:

@@ -77,7 +77,7 @@ class Endpoints:
             Route("/stats", self.stats),
             Route("/stats/phones/{number}", self.phone),
             Route("/behaviour", self.behaviour, methods=["POST"]),
-            Route("/health", self.health),
+            *web.health_routes({}),
         ]
 
     async def messages(self, request: Request) -> Response:
@@ -133,9 +133,6 @@ class Endpoints:
             troubles = asked.trouble if isinstance(asked.trouble, list) else [asked.trouble]
             self._trouble = troubles[::-1] * asked.times
         return web.json({**msgspec.structs.asdict(simulator.odds), "array": simulator.array, "mps": simulator.rate.mps})
-
-    async def health(self, request: Request) -> Response:
-        return web.json({"status": "up"})
 
 
 def _busy(retry_after: float) -> Problem:

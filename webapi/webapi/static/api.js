@@ -38,7 +38,10 @@ async function ask(service, url, options = {}) {
   const answer = await send(service, url, options);
   if (answer.ok) return answer.json();
   const body = await answer.json().catch(() => ({}));
-  if (answer.status === 401) events.dispatchEvent(new Event("needs-key"));
+  if (answer.status === 401) {
+    events.dispatchEvent(new Event("needs-key"));
+    body.detail = "this server needs a key that it knows: see API key, above";
+  }
   throw new Problem(answer.status, body);
 }
 

@@ -20,7 +20,7 @@ export function setUpKey(changed) {
   dialog.append(h("h2", { id: "ask-key-title" }, "API key"), form);
   $("key").addEventListener("click", () => open("It is kept in this tab only. Leave it empty where the server needs none."));
   events.addEventListener("needs-key", () =>
-    dialog.open || open(getKey() ? "This server does not take the key that you gave." : "This server needs a key."));
+    dialog.open || open(getKey() ? "This server does not take the key that you gave." : "This server needs a key: ask whoever runs it for your workspace's."));
 
   function open(reason) {
     say(why, reason);

@@ -8,15 +8,15 @@ export const SIZE = {
 /** Each part: what it is, and where it stands (left, top). A server is told of by the services that need it. */
 export const NODES = {
   browsers: { about: "dashboards", wide: [20, 20], narrow: [24, 10] },
-  webapi: { about: "node 1, :8000", wide: [20, 250], narrow: [24, 130] },
+  webapi: { about: "node 1", wide: [20, 250], narrow: [24, 130] },
   redis: { about: "jobs, pub/sub", server: true, wide: [330, 20], narrow: [192, 130] },
   general_worker: { about: "credit", wide: [330, 180], narrow: [192, 250] },
   ds: { about: "PostgreSQL", server: true, wide: [330, 330], narrow: [24, 250] },
-  rpc: { about: "node 3, :8003", wide: [330, 480], narrow: [24, 370] },
+  rpc: { about: "node 3", wide: [330, 480], narrow: [24, 370] },
   sales_worker: { about: "sending", wide: [660, 20], narrow: [192, 490] },
   salesdb: { about: "PostgreSQL", server: true, wide: [660, 180], narrow: [24, 490] },
-  salesapi: { about: "node 2, :8002", wide: [660, 400], narrow: [192, 370] },
-  carrier: { about: "simulated, :8004", wide: [920, 205], narrow: [192, 620] },
+  salesapi: { about: "node 2", wide: [660, 400], narrow: [192, 370] },
+  carrier: { about: "simulated", wide: [920, 205], narrow: [192, 620] },
 };
 
 const jobs = (...names) => names.map((name) => `job ${name}`);
