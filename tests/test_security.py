@@ -23,7 +23,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from common.client.demo import demo
 from common.client.display import Screen
 from common.client.errors import RefusedError
-from common.client.session import talk
+from common.client.session import Session, talk
 from common.system import System
 from console import cli
 from rpc import security
@@ -129,6 +129,17 @@ async def test_workspaces_are_listed_to_operators_and_its_own_to_each_key(world:
 async def test_the_system_is_shown_to_operators(world: World) -> None:
     url = f"{world.client.webapi}/system/flows"
     assert [await world.status(key, url) for key in ("", world.ann.key, world.operator)] == [401, 403, 200]
+
+
+async def test_the_command_line_finds_the_workspace_of_its_key(world: World) -> None:
+    settings = replace(world.system.settings, api_key=world.ann.key)
+    screen = Screen(as_json=True)
+
+    async def look(session: Session) -> bool:
+        assert await session.workspace(None) == str(world.ann.workspace)
+        return True
+
+    assert await talk(settings, screen, look)
 
 
 @NEEDS_CHROMIUM
