@@ -14,6 +14,7 @@ from uuid import UUID
 
 try:
     import click
+    import msgspec
     from msgspec.structs import replace
 except ImportError:
     sys.exit("console.py: run `make install`, then `. .venv/bin/activate`")
@@ -179,7 +180,8 @@ def servers() -> None:
 
 @cli.command()
 @click.option("--workspace", type=click.UUID, help="Only the books of this workspace.")
-def audit(workspace: UUID | None) -> None:
+@commands.as_json
+def audit(workspace: UUID | None, as_json: bool) -> None:
     """Check the books of the running system: every credit and every contact accounted for.
 
     Reads both databases and changes nothing. Ends with code 1, and what differs, if something does not add up.
@@ -189,6 +191,9 @@ def audit(workspace: UUID | None) -> None:
     books = asyncio.run(run(_settings(), workspace))
     if workspace and not books.workspaces:
         raise click.ClickException(f"there is no workspace {workspace}")
+    if as_json:
+        click.echo(msgspec.json.encode({**books._asdict(), "waiting": books.waiting._asdict()}))
+        sys.exit(bool(books.differences))
     click.echo(f"{books.workspaces} workspaces, {books.campaigns} campaigns")
     waiting = books.waiting
     if waiting.entries:

@@ -131,6 +131,16 @@ async def test_the_system_is_shown_to_operators(world: World) -> None:
     assert [await world.status(key, url) for key in ("", world.ann.key, world.operator)] == [401, 403, 200]
 
 
+async def test_keys_and_workspaces_are_told_to_scripts(world: World) -> None:
+    made = json.loads(await world.command("workspace", "create", "scripts", "--json"))
+    rotated = json.loads(await world.command("key", "rotate", made["key"].split("_")[1], "--json"))["key"]
+    listed = json.loads(await world.command("key", "list", "--json"))
+    assert made["workspace"] in {key["workspace_id"] for key in listed}
+    assert [await world.status(key, "/bulksms") for key in (made["key"], rotated)] == [401, 200]
+    books = json.loads(await world.command("audit", "--json", "--workspace", made["workspace"]))
+    assert (books["workspaces"], books["differences"]) == (1, [])
+
+
 async def test_the_command_line_finds_the_workspace_of_its_key(world: World) -> None:
     settings = replace(world.system.settings, api_key=world.ann.key)
     screen = Screen(as_json=True)
@@ -182,8 +192,10 @@ async def test_a_key_that_was_rotated_or_revoked_stops(world: World) -> None:
     assert await world.status(second, "/bulksms") == 200
     await world.command("key", "revoke", second.split("_")[1])
     await until(lambda: _is(world, second, 401))
-    listed = next(line for line in (await world.command("key", "list")).splitlines() if "rotated" in line)
+    lines = (await world.command("key", "list")).splitlines()
+    listed = next(line for line in lines if line.startswith(str(UUID(second.split("_")[1]))))
     assert "(ann)" in listed
+    assert "rotated" in listed
     assert "revoked" in listed
     assert second.split("_")[2] not in listed
 

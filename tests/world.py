@@ -34,7 +34,8 @@ class World:
 
     async def command(self, *words: str) -> str:
         """What a command of console.py says."""
-        environ = {"DS_DSN": self.system.settings.ds_dsn}
+        settings = self.system.settings
+        environ = {"DS_DSN": settings.ds_dsn, "SALESDB_DSN": settings.salesdb_dsn}
         done = await asyncio.to_thread(CliRunner().invoke, cli, words, env=environ)
         assert done.exit_code == 0, done.output
         return done.stdout

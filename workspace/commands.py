@@ -6,6 +6,7 @@ from typing import TypeVar
 from uuid import UUID
 
 import click
+import msgspec
 
 from common.database import Database
 from common.money import MoneyError, parse_credits
@@ -19,6 +20,9 @@ T = TypeVar("T")
 _LONGEST_NAME = 200
 
 
+_as_json = click.option("--json", "as_json", is_flag=True, help="JSON on stdout, for scripts.")
+
+
 @click.group("workspace")
 def workspace_commands() -> None:
     """Make workspaces, in ds itself."""
@@ -27,7 +31,8 @@ def workspace_commands() -> None:
 @workspace_commands.command("create")
 @click.argument("name")
 @click.option("--credit", "opening", default="0", help="Credits it opens with.")
-def create_workspace(name: str, opening: str) -> None:
+@_as_json
+def create_workspace(name: str, opening: str, as_json: bool) -> None:
     """Make a workspace and its first key, which is shown this once."""
     if not 1 <= len(name) <= _LONGEST_NAME or not name.isprintable():
         raise click.BadParameter(f"must have 1 to {_LONGEST_NAME} characters that can be shown", param_hint="NAME")
@@ -43,7 +48,7 @@ def create_workspace(name: str, opening: str) -> None:
         return made.workspace_id, await keys.create(ds, made.workspace_id)
 
     workspace_id, key = _on_ds(create)
-    click.echo(f"workspace {workspace_id}\nkey {key}")
+    _show({"workspace": workspace_id, "key": key}, as_json)
     _shown_once()
 
 
@@ -55,19 +60,21 @@ def key_commands() -> None:
 @key_commands.command("create")
 @click.argument("workspace", type=click.UUID, required=False)
 @click.option("--operator", is_flag=True, help="A key that sees every workspace and adds credit.")
-def create_key(workspace: UUID | None, operator: bool) -> None:
+@_as_json
+def create_key(workspace: UUID | None, operator: bool, as_json: bool) -> None:
     """Make a key of WORKSPACE (its id), or of an operator; it is shown this once."""
     if operator == (workspace is not None):
         raise click.UsageError("give the id of a workspace, or --operator")
-    click.echo(f"key {_on_ds(lambda ds: keys.create(ds, workspace))}")
+    _show({"key": _on_ds(lambda ds: keys.create(ds, workspace))}, as_json)
     _shown_once()
 
 
 @key_commands.command("rotate")
 @click.argument("key_id", type=click.UUID)
-def rotate_key(key_id: UUID) -> None:
+@_as_json
+def rotate_key(key_id: UUID, as_json: bool) -> None:
     """Give a key another secret, shown this once; the one it had stops within a minute."""
-    click.echo(f"key {_on_ds(lambda ds: keys.rotate(ds, key_id))}")
+    _show({"key": _on_ds(lambda ds: keys.rotate(ds, key_id))}, as_json)
     _shown_once()
 
 
@@ -80,9 +87,13 @@ def revoke_key(key_id: UUID) -> None:
 
 
 @key_commands.command("list")
-def list_keys() -> None:
+@_as_json
+def list_keys(as_json: bool) -> None:
     """Show every key that was ever made: whose it is, since when, until when."""
     found = _on_ds(keys.every)
+    if as_json:
+        click.echo(msgspec.json.encode([key._asdict() for key in found]))
+        return
     if not found:
         click.echo("no key was ever made: none is asked for, and the services listen on this machine only", err=True)
     for key in found:
@@ -91,6 +102,11 @@ def list_keys() -> None:
         times += f", rotated {key.rotated_at:%Y-%m-%d %H:%M}" if key.rotated_at else ""
         times += f", revoked {key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else ""
         click.echo(f"{key.id}  {whose}  {times}")
+
+
+def _show(made: dict[str, object], as_json: bool) -> None:
+    """What a command has made: a line for each, or JSON for scripts."""
+    click.echo(msgspec.json.encode(made) if as_json else "\n".join(f"{name} {value}" for name, value in made.items()))
 
 
 def _shown_once() -> None:
