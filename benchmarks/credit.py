@@ -17,10 +17,12 @@ _HANDSHAKE = (
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 
-# By version of the workspace's credit: when the transaction that made it began in ds. Each writes the ledger once.
-_VERSIONS = (
-    "SELECT created_at, array_agg(reference) AS references FROM ledger WHERE workspace_id = $1 GROUP BY 1 ORDER BY 1"
-)
+# By version of the workspace's credit: the references of the transaction that made it. Each writes the ledger once; two
+# may have begun in the same microsecond, so a transaction is known by its id.
+_VERSIONS = """
+    SELECT array_agg(reference) AS references FROM ledger WHERE workspace_id = $1
+    GROUP BY xmin::text ORDER BY min(created_at)
+"""
 _CHARGES = "SELECT reference, created_at FROM outbox WHERE bulksms_id = $1 AND kind = 'charge'"
 
 
