@@ -260,11 +260,12 @@ async def cancel(database: Database, bulksms_id: UUID) -> tuple[Campaign, list[E
         status = CampaignStatus(now["status"])
         if status == CampaignStatus.COMPLETED:
             raise WrongStateError(status)
-        if status != CampaignStatus.CANCELLED and now["started_at"] is None:
-            await connection.execute(_CANCEL_UNSTARTED, bulksms_id)
-        elif status != CampaignStatus.CANCELLED:
-            await connection.execute(_CANCEL, bulksms_id)
-            entries = await _drop(connection, bulksms_id)
+        if status != CampaignStatus.CANCELLED:
+            if now["started_at"] is None:
+                await connection.execute(_CANCEL_UNSTARTED, bulksms_id)
+            else:
+                await connection.execute(_CANCEL, bulksms_id)
+                entries = await _drop(connection, bulksms_id)
     return await get(database, bulksms_id), entries
 
 
@@ -296,11 +297,11 @@ async def released(database: Database, bulksms_id: UUID) -> None:
 
 
 async def _step(
-    database: Database, statement: str, bulksms_id: UUID, *values: object, already: Collection[CampaignStatus]
+    database: Database, statement: str, bulksms_id: UUID, *, already: Collection[CampaignStatus]
 ) -> Campaign:
     """Take the step; a campaign that is `already` there stays as it is."""
     async with database.connection() as connection:
-        row: Record | None = await connection.fetchrow(statement, bulksms_id, *values)
+        row: Record | None = await connection.fetchrow(statement, bulksms_id)
     if row is not None:
         return from_row(row)
     campaign = await get(database, bulksms_id)

@@ -22,6 +22,7 @@ from common import audit
 from common.database import UNAVAILABLE
 from common.system import System
 from salesapi.carrier.fate import Odds, fate
+from tests.books import differences
 from tests.client import Client, csv_of
 from tests.conftest import new_workspace, until
 
@@ -80,12 +81,12 @@ class Struck:
     async def ends(self, *, told: bool = True) -> dict[str, Any]:
         """Wait for its end and check everything; `told`: each message must stand as the carrier told it."""
         field = self._field
-        campaign = await field.until(lambda: self._ended(), "the campaign ends")
+        campaign = await field.until(self._ended, "the campaign ends")
         if told:
             await field.until(lambda: asyncio.to_thread(field.all_told, self.prefix), "the carrier has told all")
         await field.books(self.workspace)
         await self._statuses_are_what_was_told(told)
-        await field.until(lambda: self._watcher_knows(), "the watcher knows the true credit")
+        await field.until(self._watcher_knows, "the watcher knows the true credit")
         await self._watcher.close()
         if self._watcher.wrong:
             raise Broken(self._watcher.wrong)
@@ -166,10 +167,8 @@ class Field:
     async def books(self, workspace: UUID) -> None:
         """I1, I2 and I5 of a workspace whose campaigns have ended."""
         await self.until(lambda: audit.settled(self.salesdb, workspace), "ds has what salesdb owes")
-        if found := await audit.differences(self.ds, self.salesdb, workspace):
+        if found := await differences(self.client, self.ds, self.salesdb, workspace):
             raise Broken("; ".join(found))
-        if (most := (await self.client.carrier_stats())["most_per_message"]) > 1:
-            raise Broken(f"I5: a phone got a message {most} times")
 
     # What the carrier knows, from its own memory.
 
