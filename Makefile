@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CONTACTS ?= 5contacts.csv
-OURS := common workspace bulksms rpc webapi salesapi console.py tests benchmarks
+OURS := cli common local workspace bulksms rpc webapi salesapi console.py tests benchmarks
 
 .DEFAULT_GOAL := help
 
@@ -58,7 +58,7 @@ protos: $(VENV)/.dev ## generate the gRPC stubs in rpc/stubs from protos/
 	$(BIN)/python -m grpc_tools.protoc -Irpc/stubs=protos --python_out=. --pyi_out=. --grpc_python_out=. protos/*.proto
 
 dumps: $(VENV)/.run ## write ds_dump.sql and salesdb_dump.sql anew from the migrations
-	$(BIN)/python -m common.dumps
+	$(BIN)/python -m local.dumps
 
 bad-inputs: $(VENV)/.dev ## send all bad inputs to the system and write docs/bad-inputs.md of the answers
 	WRITE_DOCS=1 $(BIN)/python -m pytest -q tests/test_bad_inputs.py

@@ -19,14 +19,14 @@ try:
 except ImportError:
     sys.exit("console.py: run `make install`, then `. .venv/bin/activate`")
 
-from common.client import commands
-from common.protected import UnprotectedError
+from cli import commands
+from cli.admin import key_commands, with_key, workspace_commands
+from common.auth.loopback import UnprotectedError
 from common.settings import Settings, SettingsError, given, load
-from workspace.commands import key_commands, with_key, workspace_commands
 
 if TYPE_CHECKING:
-    from common.client.display import Screen
-    from common.system import System
+    from cli.display import Screen
+    from local.launcher import System
 
 
 SECTIONS = {
@@ -83,7 +83,7 @@ def _rpc(settings: Settings) -> None:
 
 
 def _carrier(settings: Settings) -> None:
-    from salesapi.carrier.server import serve
+    from salesapi.simulator.server import serve
 
     serve(settings)
 
@@ -100,7 +100,7 @@ cli.add_command(key_commands)
 @click.argument("contacts", type=click.Path(exists=True, dir_okay=False, path_type=Path), default="5contacts.csv")
 def demo(contacts: Path) -> None:
     """Start the whole system, send one campaign to CONTACTS, show what happens, end it all."""
-    from common.client.demo import demo
+    from cli.demo import demo
 
     _in_a_system(partial(demo, contacts=contacts))
     click.echo(
@@ -122,7 +122,7 @@ def evaluate(
 
     Starts the whole system, and ends it; leaves samples, plots and a report that compares the files.
     """
-    from common.client.evaluate import evaluate
+    from cli.evaluate import evaluate
 
     folder = output or Path("evaluation", time.strftime("%Y-%m-%dT%H%M%S"))
     work = partial(evaluate, files=files, folder=folder, period=every, margin=around)
@@ -136,7 +136,7 @@ def _in_a_system(work: commands.Work, *, as_json: bool = False) -> None:
 
     Where the services ask for a key, the work has one for as long as it takes.
     """
-    from common.client.session import INTERRUPTED, run, talk
+    from cli.session import INTERRUPTED, run, talk
 
     with _system(say=partial(click.echo, err=as_json)) as system:
         settings = system.settings
@@ -186,7 +186,7 @@ def audit(workspace: UUID | None, as_json: bool) -> None:
 
     Reads both databases and changes nothing. Ends with code 1, and what differs, if something does not add up.
     """
-    from common.audit import run
+    from rpc.audit import run
 
     books = asyncio.run(run(_settings(), workspace))
     if workspace and not books.workspaces:
@@ -217,8 +217,8 @@ def _moved(wanted: Settings, found: Settings) -> list[str]:
 @contextmanager
 def _system(servers_only: bool = False, say: Callable[[str], None] = click.echo) -> Iterator["System"]:
     """The running system; Ctrl-C and SIGTERM end it in good order."""
-    from common.embedded import EmbeddedError
-    from common.system import System, SystemFailedError
+    from local.launcher import System, SystemFailedError
+    from local.servers import EmbeddedError
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell has started us with it ignored

@@ -20,7 +20,7 @@ import uvloop
 from benchmarks import credit, floor, processes, results, seed_design
 from benchmarks.bench import Bench, Created, Run, until
 from common.settings import load
-from common.system import System
+from local.launcher import System
 
 _ARRAY = 500
 _CONNECTIONS = 256  # of the callback load

@@ -13,9 +13,9 @@ from uuid import UUID
 import httpx
 import psutil
 
-from common import audit
 from common.database import Database
-from common.system import System
+from local.launcher import System
+from rpc import audit
 from workspace import credit
 
 MESSAGE = "Hei {Contact Name}, salmon soup today!"

@@ -11,9 +11,9 @@ from starlette.applications import Starlette
 
 from bulksms.report_writer import Done, Outcome
 from bulksms.reports import Step
-from common import web
-from salesapi.salesapi.callback_lane import protocol_factory
-from salesapi.salesapi.signed import Signatures
+from common.web import server
+from salesapi.salesapi.callback_protocol import protocol_factory
+from salesapi.salesapi.callback_signatures import Signatures
 
 
 class NoDatabase:
@@ -27,4 +27,4 @@ if __name__ == "__main__":
     writer: Any = NoDatabase()
     signatures = Signatures([secret.encode() for secret in sys.argv[2:]])
     app = Starlette(routes=[])
-    web.run(web.serve(app, "127.0.0.1", int(sys.argv[1]), http=protocol_factory(writer, signatures)))
+    server.run(server.serve(app, "127.0.0.1", int(sys.argv[1]), http=protocol_factory(writer, signatures)))

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import msgspec
 import uvloop
 
-from salesapi.carrier.poster import Answer, Poster
+from salesapi.simulator.callback_client import Answer, Poster
 
 _WARMING = 0.5  # seconds
 

@@ -13,9 +13,9 @@ import msgspec
 
 from benchmarks.bench import until
 from benchmarks.load import Seen
-from common.embedded import answers, free_port
+from common.auth.signatures import Secret
 from common.settings import ROOT
-from common.signatures import Secret
+from local.servers import answers, free_port
 
 _WRK_SCRIPT = """
 local seq = {first} - 1

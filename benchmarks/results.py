@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common.readme import replace_section
 from common.settings import ROOT
+from local.readme import replace_section
 
 FOLDER = Path(__file__).parent
 

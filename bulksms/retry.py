@@ -5,8 +5,8 @@ from uuid import UUID
 
 from bulksms import idempotency
 from bulksms.campaigns import FIELDS, Campaign, from_row, get
-from bulksms.controls import WrongStateError
 from bulksms.idempotency import Key, KeyTakenError
+from bulksms.lifecycle import WrongStateError
 from common.database import Database
 
 

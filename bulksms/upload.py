@@ -9,7 +9,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from bulksms import idempotency
-from bulksms.contacts import Chunk, ContactReader, Rejected
+from bulksms.contacts.reader import Chunk, ContactReader, Rejected
 from bulksms.idempotency import Key, KeyTakenError
 from bulksms.message import count_segments
 from common.database import Connection, Database

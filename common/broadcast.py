@@ -14,9 +14,9 @@ import msgspec
 import structlog
 from redis.asyncio import Redis
 
-from common.flows import counts
-from common.redis_gone import REDIS_GONE
-from common.waiting import backoff
+from common.observability.counters import counts
+from common.redis import REDIS_GONE
+from common.retry import backoff
 
 log = structlog.get_logger()
 

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from common.flows import counts
-from common.waiting import wait_for
+from common.observability.counters import counts
+from common.retry import wait_for
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 

@@ -27,9 +27,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.exceptions import WatchError
 
-from common import request_id, tracing
-from common.flows import counts
-from common.redis_gone import REDIS_GONE
+from common.observability import tracing
+from common.observability.counters import counts
+from common.redis import REDIS_GONE
+from common.web import request_id
 
 _LONGEST_STOP = 8  # seconds from SIGTERM to the end of a worker
 _MOST_RUNNING = 1_000  # jobs of a queue that all its workers may have begun

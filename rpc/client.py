@@ -9,11 +9,11 @@ import grpc
 import msgspec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from common.flows import counts
-from common.principal import Principal
+from common.auth.principal import Principal
+from common.observability.counters import counts
 from rpc.security import ClientSecurity
 from rpc.stubs import bulksms_pb2, bulksms_pb2_grpc, workspace_credit_pb2, workspace_credit_pb2_grpc
-from rpc.traced import client_interceptors
+from rpc.tracing import client_interceptors
 
 Reply = TypeVar("Reply")
 

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import grpc
 
-from common import request_id
 from common.settings import Settings
+from common.web import request_id
 
 _TOKEN = "authorization"
 _OPEN = "/grpc.health.v1.Health/"  # whether it is up may be asked by anyone, as of the other services

@@ -12,15 +12,16 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from bulksms import campaigns
 from bulksms.campaigns import CampaignNotFoundError, progress
-from common import logs, metrics, metrics_port, pulse, tracing, web
+from common.auth.loopback import is_loopback, require
 from common.broadcast import KrispBroadcast
 from common.database import UNAVAILABLE, Database
-from common.metrics import AuditMetrics, RpcMetrics
 from common.money import MoneyError, parse_credits
-from common.protected import is_loopback, require
+from common.observability import heartbeat, logs, metrics, metrics_server, tracing
+from common.observability.metrics import AuditMetrics, RpcMetrics
 from common.settings import Settings
-from rpc.auditing import keep_auditing
-from rpc.metered import Metered
+from common.web.health import Dependency
+from rpc.audit_task import keep_auditing
+from rpc.interceptor import Metered
 from rpc.security import Guard, server_credentials
 from rpc.stubs import bulksms_pb2, bulksms_pb2_grpc, workspace_credit_pb2, workspace_credit_pb2_grpc
 from workspace import credit, keys
@@ -174,15 +175,15 @@ async def _serve(settings: Settings) -> None:
     log.info("rpc listens", address=settings.rpc_address, tls=credentials is not None)
     if not credentials and not is_loopback(settings.rpc_host):
         log.warning("RPC_TOKEN goes through the network unencrypted: set RPC_CERT and RPC_KEY, and RPC_CA of clients")
-    parts = {"ds": web.Part(ds.address, ds.check), "salesdb": web.Part(salesdb.address, salesdb.check)}
+    parts = {"ds": Dependency(ds.address, ds.check), "salesdb": Dependency(salesdb.address, salesdb.check)}
     watches = [
         asyncio.create_task(_watch(statuses, _WORKSPACE_CREDIT, ds)),
         asyncio.create_task(_watch(statuses, _BULKSMS, salesdb)),
         asyncio.create_task(keep_auditing(ds, salesdb, AuditMetrics(registry), settings.audit_period)),
-        asyncio.create_task(metrics_port.serve(settings.metrics_host, settings.rpc_metrics_port, registry, parts)),
+        asyncio.create_task(metrics_server.serve(settings.metrics_host, settings.rpc_metrics_port, registry, parts)),
     ]
     broadcast = KrispBroadcast.connect(settings.redis_url)
-    watches.append(asyncio.create_task(pulse.beat("rpc", broadcast, {"ds": ds.check, "salesdb": salesdb.check})))
+    watches.append(asyncio.create_task(heartbeat.beat("rpc", broadcast, {"ds": ds.check, "salesdb": salesdb.check})))
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)

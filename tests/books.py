@@ -4,7 +4,7 @@ from uuid import UUID
 
 import asyncpg
 
-from common import audit
+from rpc import audit
 from tests.client import Client
 from tests.conftest import until
 

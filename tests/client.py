@@ -8,8 +8,8 @@ from uuid import UUID
 import httpx
 import msgspec
 
+from common.auth.signatures import HEADER, Secret
 from common.settings import Settings
-from common.signatures import HEADER, Secret
 
 SECRET, OLD_SECRET = "the secret of the tests", "their secret before that"
 

@@ -14,9 +14,9 @@ import httpx
 import pytest
 from playwright.async_api import Browser
 
-from common.embedded import free_port
 from common.settings import load
-from common.system import System
+from local.launcher import System
+from local.servers import free_port
 from tests.browser import chromium
 from tests.client import OLD_SECRET, SECRET, Client
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import psutil
 import pytest
 
-from common.system import System
+from local.launcher import System
 from tests.client import Client, signed
 from tests.conftest import ROOT
 from tests.wire import Answer, send

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from common.system import System
+from local.launcher import System
 from tests.client import Client, csv_of, problem
 
 

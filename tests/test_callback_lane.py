@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from common.signatures import Secret
+from common.auth.signatures import Secret
 from tests.client import OLD_SECRET, Client, signed
 from tests.wire import Wire, connect
 

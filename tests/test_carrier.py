@@ -16,10 +16,9 @@ import msgspec
 import pytest
 
 from common.database import Database
-from common.embedded import answers, free_port
 from common.jobs import JobQueue
-from common.system import System
-from salesapi.carrier.fate import Odds, fate
+from local.launcher import System
+from local.servers import answers, free_port
 from salesapi.carrier.http import HttpCarrier
 from salesapi.carrier.port import (
     CarrierBusyError,
@@ -30,6 +29,7 @@ from salesapi.carrier.port import (
 )
 from salesapi.salesapi.charges import gathering
 from salesapi.salesapi.sending import Pausing, Sender
+from salesapi.simulator.fate import Odds, fate
 from tests.books import check_books
 from tests.client import Client, csv_of, problem
 from tests.conftest import ROOT, until

@@ -17,8 +17,8 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from common.evaluation.processes import NAMES, Processes
-from common.system import System
+from local.evaluation.processes import NAMES, Processes
+from local.launcher import System
 from tests.client import Client, csv_of
 from tests.conftest import ROOT, new_workspace, until
 

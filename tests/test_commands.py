@@ -14,10 +14,10 @@ import pytest
 from click.testing import CliRunner
 
 from common import settings
-from common.dumps import schema
-from common.embedded import EmbeddedError, EmbeddedPostgres, pg_bin
-from common.system import System
 from console import cli
+from local.dumps import schema
+from local.launcher import System
+from local.servers import EmbeddedError, EmbeddedPostgres, pg_bin
 from tests.conftest import ROOT
 
 _DOMAINS = {"workspace": ("DS_DSN", "ds", "ds_dump.sql"), "bulksms": ("SALESDB_DSN", "salesdb", "salesdb_dump.sql")}

@@ -12,7 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from websockets.asyncio.client import ClientConnection, connect
 
-from common.system import System
+from local.launcher import System
 from rpc.client import InsufficientCreditError, NotFoundError, RpcClient, get_workspace_credit
 from rpc.stubs import workspace_credit_pb2, workspace_credit_pb2_grpc
 from tests.client import Client, csv_of, problem

@@ -11,7 +11,7 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from bulksms.message import count_segments
-from common.system import System
+from local.launcher import System
 from tests.browser import NEEDS_CHROMIUM
 from tests.client import Client, csv_of
 from tests.conftest import ROOT

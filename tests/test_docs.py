@@ -21,9 +21,9 @@ from starlette.routing import Route
 
 from bulksms import message_id
 from bulksms.report_writer import ReportWriter
-from common import problems
 from common.database import Database
-from common.system import System
+from common.web import problems
+from local.launcher import System
 from salesapi.carrier.port import (
     CarrierBusyError,
     CarrierError,

@@ -10,7 +10,7 @@ from random import Random
 import asyncpg
 import pytest
 
-from common.system import System
+from local.launcher import System
 from tests.client import Client
 from tests.faults.field import Field
 from tests.faults.scenarios import SCENARIOS, Scenario

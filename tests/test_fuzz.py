@@ -8,13 +8,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from bulksms.contacts import ContactReader
-from bulksms.csv_cells import neutral, restored
-from bulksms.csv_text import CsvError
+from bulksms.contacts.csv_escape import neutral, restored
+from bulksms.contacts.csv_text import CsvError
+from bulksms.contacts.phone import PhoneNormaliser
+from bulksms.contacts.reader import ContactReader
 from bulksms.message import MAX_SEGMENTS, MessageError, Template, count_segments
-from bulksms.phone import PhoneNormaliser
-from common.problems import Problem
-from common.web import NOT_JSON, not_json
+from common.web.problems import Problem
+from common.web.requests import NOT_JSON, not_json
 from salesapi.salesapi import callback
 from webapi.webapi import websocket
 

@@ -14,8 +14,8 @@ import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
 
-from common.embedded import free_port
 from common.jobs import JobQueue
+from local.servers import free_port
 from tests.client import Client, csv_of
 from tests.conftest import ROOT, until
 

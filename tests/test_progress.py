@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 from websockets.asyncio.client import ClientConnection, connect
 
-from common.system import System
+from local.launcher import System
 from tests.client import Client, csv_of, problem
 from tests.conftest import new_workspace, until
 

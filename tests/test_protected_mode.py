@@ -5,8 +5,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
 
-from common.logs import masked
-from common.system import System
+from common.observability.logs import masked
+from local.launcher import System
 from tests.client import Client, problem
 from tests.test_commands import run
 

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import asyncpg
 
-from common import audit
+from rpc import audit
 from tests.books import check_books
 from tests.client import Client, csv_of
 from tests.conftest import new_workspace, until

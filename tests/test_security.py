@@ -20,12 +20,13 @@ from starlette.routing import Route
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from common.client.demo import demo
-from common.client.display import Screen
-from common.client.errors import RefusedError
-from common.client.session import Session, talk
-from common.system import System
+from cli.admin import with_key
+from cli.demo import demo
+from cli.display import Screen
+from cli.errors import RefusedError
+from cli.session import Session, talk
 from console import cli
+from local.launcher import System
 from rpc import security
 from rpc.client import RpcClient, RpcUnavailableError
 from rpc.security import ClientSecurity
@@ -37,7 +38,6 @@ from tests.client import Client, csv_of, problem, signed
 from tests.conftest import ROOT, start, until
 from tests.world import Owner, World, certificates
 from webapi.webapi.endpoints import Endpoints as WebEndpoints
-from workspace.commands import with_key
 
 TOKEN = "a token of the tests of security"
 

@@ -10,7 +10,7 @@ from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
-from common.system import System
+from local.launcher import System
 from tests.client import Client, csv_of
 from tests.test_bad_inputs import form
 from tests.wire import Wire, connect

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from common import tracing
-from common.system import System
+from common.observability import tracing
+from local.launcher import System
 from tests.test_commands import run
 
 

@@ -9,8 +9,8 @@ import httpx
 import trustme
 from click.testing import CliRunner
 
-from common.system import System
 from console import cli
+from local.launcher import System
 from tests.client import Client, csv_of
 
 

@@ -15,8 +15,8 @@ from uuid import UUID
 
 import asyncpg
 
+from common.auth.principal import Principal
 from common.database import Database
-from common.principal import Principal
 from workspace.credit import WorkspaceNotFoundError
 
 _PREFIX = "bsk"

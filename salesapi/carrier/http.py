@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import aiohttp
 import msgspec
 
-from common import tracing
-from common.flows import counts
+from common.observability import tracing
+from common.observability.counters import counts
 from salesapi.carrier.port import (
     CarrierBusyError,
     CarrierRefusedError,

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from common import tracing
-from common.metrics import SendingMetrics
+from common.observability import tracing
+from common.observability.metrics import SendingMetrics
 from salesapi.carrier.port import (
     Carrier,
     CarrierBusyError,

@@ -17,12 +17,12 @@ from bulksms import message_id
 from bulksms.report_writer import BufferFullError, Outcome, ReportWriter
 from bulksms.reports import Step
 from bulksms.status import SmsStatus
-from common import web
+from common.auth.signatures import HEADER
 from common.database import UNAVAILABLE
-from common.flows import counts
-from common.problems import Problem, unavailable
-from common.signatures import HEADER
-from salesapi.salesapi.signed import Signatures
+from common.observability.counters import counts
+from common.web.problems import Problem, unavailable
+from common.web.requests import NOT_JSON, not_json, read_body
+from salesapi.salesapi.callback_signatures import Signatures
 
 log = structlog.get_logger()
 
@@ -52,9 +52,9 @@ def decode(body: bytes | bytearray) -> tuple[list[Step], int]:
     """
     try:
         decoded = _decoder.decode(body)
-    except web.NOT_JSON as error:
+    except NOT_JSON as error:
         hint = f"send {{message_id, status, timestamp, error_code?}} or an array of up to {_MOST_REPORTS}"
-        raise Problem(400, "Reports not understood", f"{web.not_json(error)}; {hint}") from None
+        raise Problem(400, "Reports not understood", f"{not_json(error)}; {hint}") from None
     reports = decoded if isinstance(decoded, list) else [decoded]
     counts["callbacks"] += 1
     counts["reports"] += len(reports)
@@ -94,7 +94,7 @@ class Callback:
 
     async def endpoint(self, request: Request) -> Response:
         try:
-            body = await web.read(request, MOST_BYTES)
+            body = await read_body(request, MOST_BYTES)
             self._signatures.check(request.headers.get(HEADER, "").encode("latin-1"), body)
             steps, foreign = decode(body)
             outcome = await self._writer.write(steps)

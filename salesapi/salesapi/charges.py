@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import structlog
 
 from bulksms.outbox import Entry
-from common import tracing
-from common.flows import counts
 from common.jobs import GENERAL_QUEUE, Gathering, JobQueue, JobsUnavailableError
+from common.observability import tracing
+from common.observability.counters import counts
 
 log = structlog.get_logger()
 

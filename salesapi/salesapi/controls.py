@@ -11,17 +11,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bulksms import controls, retry
+from bulksms import lifecycle, retry
 from bulksms.campaigns import Campaign, CampaignNotFoundError
-from bulksms.controls import WrongStateError
 from bulksms.idempotency import Key, KeyTakenError
+from bulksms.lifecycle import WrongStateError
 from bulksms.retry import NothingFailedError
 from common.database import Database
-from common.problems import Problem
-from common.web import body, json
+from common.web.problems import Problem
+from common.web.requests import json_response, read_json
 from rpc.client import InsufficientCreditError, NotFoundError, RpcUnavailableError
-from salesapi.salesapi import idempotent
-from salesapi.salesapi.ownership import owned
+from salesapi.salesapi import idempotency_key
+from salesapi.salesapi.authorization import owned
 from salesapi.salesapi.present import encode, present
 from salesapi.salesapi.running import Runner
 
@@ -76,17 +76,17 @@ class Controls:
 
     async def run(self, request: Request) -> Response:
         """`POST /run`: start a campaign, now or at a time."""
-        asked = await body(request, Run)
+        asked = await read_json(request, Run)
         async with _answering("can be run"):
             campaign = await owned(self._salesdb, request, asked.bulksms_id)
-            key = idempotent.key_of(request)
-            once = controls.run_key(campaign, key, asked.scheduled_for) if key else None
-            if once and (known := await idempotent.replay(self._salesdb, once, 202)):
+            key = idempotency_key.key_of(request)
+            once = lifecycle.run_key(campaign, key, asked.scheduled_for) if key else None
+            if once and (known := await idempotency_key.replay(self._salesdb, once, 202)):
                 return known
             try:
                 return self._moved(await self._run(asked, once), 202)
             except WrongStateError:  # it may be the same request's doing, which came at the same time
-                if once and (known := await idempotent.replay(self._salesdb, once, 202)):
+                if once and (known := await idempotency_key.replay(self._salesdb, once, 202)):
                     return known
                 raise
 
@@ -94,25 +94,25 @@ class Controls:
         if asked.scheduled_for is None:
             return await self._runner.run(asked.bulksms_id, once.key if once else None)
         moment = check_moment(asked.scheduled_for)
-        return await controls.schedule(self._salesdb, asked.bulksms_id, moment, once, encode)
+        return await lifecycle.schedule(self._salesdb, asked.bulksms_id, moment, once, encode)
 
     async def pause(self, request: Request) -> Response:
         """`POST /pause`: take nothing more of a campaign to the carrier."""
-        asked = await body(request, Named)
+        asked = await read_json(request, Named)
         async with _answering("can be paused"):
             await owned(self._salesdb, request, asked.bulksms_id)
-            return self._moved(await controls.pause(self._salesdb, asked.bulksms_id))
+            return self._moved(await lifecycle.pause(self._salesdb, asked.bulksms_id))
 
     async def resume(self, request: Request) -> Response:
         """`POST /resume`: go on with a paused campaign."""
-        asked = await body(request, Named)
+        asked = await read_json(request, Named)
         async with _answering("can be resumed"):
             await owned(self._salesdb, request, asked.bulksms_id)
             return self._moved(await self._runner.resume(asked.bulksms_id))
 
     async def cancel(self, request: Request) -> Response:
         """`POST /cancel`: end a campaign; what has not gone to the carrier never will."""
-        asked = await body(request, Named)
+        asked = await read_json(request, Named)
         async with _answering("can be cancelled"):
             await owned(self._salesdb, request, asked.bulksms_id)
             return self._moved(await self._runner.cancel(asked.bulksms_id))
@@ -121,21 +121,21 @@ class Controls:
         """`POST /bulksms/{id}/retry-failed`: a new campaign of the contacts that one has failed to reach."""
         async with _answering("has ended, so that its failed contacts can be retried"):
             first = await owned(self._salesdb, request, request.path_params["bulksms_id"])
-            key = idempotent.key_of(request)
-            if key and (known := await idempotent.replay(self._salesdb, retry.retry_key(first, key), 201)):
+            key = idempotency_key.key_of(request)
+            if key and (known := await idempotency_key.replay(self._salesdb, retry.retry_key(first, key), 201)):
                 return known
             try:
-                return idempotent.answer(await retry.retry_failed(self._salesdb, first.id, key, encode), 201)
+                return idempotency_key.answer(await retry.retry_failed(self._salesdb, first.id, key, encode), 201)
             except KeyTakenError:
                 assert key is not None
-                return await idempotent.replayed(self._salesdb, retry.retry_key(first, key), 201)
+                return await idempotency_key.replayed(self._salesdb, retry.retry_key(first, key), 201)
             except NothingFailedError as error:
                 raise Problem(409, "Nothing to retry", str(error)) from None
 
     def _moved(self, campaign: Campaign, status: int = 200) -> Response:
         """The campaign as it is now, told also to whoever watches it."""
         self._on_moved([campaign.id])
-        return json(present(campaign), status)
+        return json_response(present(campaign), status)
 
 
 @asynccontextmanager

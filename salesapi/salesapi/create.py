@@ -12,22 +12,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bulksms import upload
-from bulksms.contacts import ContactReader, Rejected
-from bulksms.csv_text import CsvError
+from bulksms.contacts.csv_text import CsvError
+from bulksms.contacts.phone import PhoneNormaliser
+from bulksms.contacts.reader import ContactReader, Rejected
 from bulksms.idempotency import Key, KeyTakenError
 from bulksms.message import MessageError, count_segments
-from bulksms.phone import PhoneNormaliser
 from bulksms.status import CampaignStatus
 from bulksms.upload import Created, NoContactsError
-from common.access import caller
+from common.auth.middleware import caller
+from common.auth.principal import Principal
 from common.database import Database
-from common.principal import Principal
-from common.problems import Problem, unavailable
+from common.web.problems import Problem, unavailable
 from rpc.client import NotFoundError, RpcClient, RpcUnavailableError
-from salesapi.salesapi import idempotent
+from salesapi.salesapi import idempotency_key
 from salesapi.salesapi.controls import Moment, check_moment
 from salesapi.salesapi.form import read_form
-from salesapi.salesapi.views import NAME_LENGTH, CreatedView, RejectedView, UploadForm
+from salesapi.salesapi.schemas import NAME_LENGTH, CreatedView, RejectedView, UploadForm
 
 _FIELDS = ("name", "message", "workspace_id", "file")
 _TEXTS = tuple(field for field in UploadForm.__struct_fields__ if field != "file")
@@ -46,7 +46,7 @@ class Create:
     async def endpoint(self, request: Request) -> Response:
         form = await read_form(request, self._max_bytes)
         try:
-            return await self._create(form, caller(request), idempotent.key_of(request))
+            return await self._create(form, caller(request), idempotency_key.key_of(request))
         finally:
             await form.close()
 
@@ -65,7 +65,7 @@ class Create:
         once = None
         if key is not None:
             once = Key(workspace_id, "create", key, await asyncio.to_thread(_digest, form, file))
-            if known := await idempotent.replay(self._salesdb, once, 201):
+            if known := await idempotency_key.replay(self._salesdb, once, 201):
                 return known
         if scheduled_for is not None:
             check_moment(scheduled_for)
@@ -89,8 +89,8 @@ class Create:
             raise Problem(422, "No contacts", f"file: {error}", rejected_rows=_rejected(error.first)) from None
         except KeyTakenError:
             assert once is not None
-            return await idempotent.replayed(self._salesdb, once, 201)
-        return idempotent.answer(made, 201)
+            return await idempotency_key.replayed(self._salesdb, once, 201)
+        return idempotency_key.answer(made, 201)
 
     async def _check_workspace(self, workspace_id: UUID, principal: Principal) -> None:
         if not principal.sees(workspace_id):

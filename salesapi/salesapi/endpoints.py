@@ -12,14 +12,14 @@ from starlette.routing import Route
 
 from bulksms import campaigns
 from bulksms.campaigns import Campaign, CampaignNotFoundError
-from common.access import caller
+from common.auth.middleware import caller
 from common.database import Database
-from common.problems import Problem
-from common.web import json, query
+from common.web.problems import Problem
+from common.web.requests import json_response, read_query
 from salesapi.salesapi import results_csv
-from salesapi.salesapi.ownership import owned
+from salesapi.salesapi.authorization import owned
 from salesapi.salesapi.present import present
-from salesapi.salesapi.views import (
+from salesapi.salesapi.schemas import (
     CampaignPage,
     CampaignsQuery,
     ContactPage,
@@ -53,19 +53,21 @@ class Endpoints:
 
     async def list(self, request: Request) -> Response:
         """`GET /bulksms?workspace_id=&cursor=&limit=`: campaigns, newest first."""
-        asked = query(request, CampaignsQuery)
+        asked = read_query(request, CampaignsQuery)
         workspace_id = _workspace(request, asked)
         found = await campaigns.page(self._salesdb, workspace_id, _position(asked, UUID), asked.limit)
-        return json(CampaignPage([present(campaign) for campaign in found], _next(asked, [one.id for one in found])))
+        return json_response(
+            CampaignPage([present(campaign) for campaign in found], _next(asked, [one.id for one in found]))
+        )
 
     async def get(self, request: Request) -> Response:
         """`GET /bulksms/{id}`: counters, cost and timing."""
-        return json(present(await self._campaign(request)))
+        return json_response(present(await self._campaign(request)))
 
     async def contacts(self, request: Request) -> Response:
         """`GET /bulksms/{id}/contacts?status=&cursor=&limit=`: contacts in the order of the file."""
         campaign = await self._campaign(request)
-        asked = query(request, ContactsQuery)
+        asked = read_query(request, ContactsQuery)
         after = _position(asked, Place)
         found = await campaigns.contacts(
             self._salesdb,
@@ -74,16 +76,20 @@ class Endpoints:
             after=-1 if after is None else after,
             limit=asked.limit,
         )
-        return json(ContactPage([ContactView(*one) for one in found], _next(asked, [one.seq for one in found])))
+        return json_response(
+            ContactPage([ContactView(*one) for one in found], _next(asked, [one.seq for one in found]))
+        )
 
     async def rejected(self, request: Request) -> Response:
         """`GET /bulksms/{id}/rejected?cursor=&limit=`: rows of the file that were not taken, and why."""
         campaign = await self._campaign(request)
-        asked = query(request, Page)
+        asked = read_query(request, Page)
         found = await campaigns.rejected(
             self._salesdb, campaign.id, after=_position(asked, Place) or 0, limit=asked.limit
         )
-        return json(RejectedPage([RejectedView(*row) for row in found], _next(asked, [row.line for row in found])))
+        return json_response(
+            RejectedPage([RejectedView(*row) for row in found], _next(asked, [row.line for row in found]))
+        )
 
     async def results(self, request: Request) -> Response:
         """`GET /bulksms/{id}/results.csv`: every contact with what became of it, streamed."""

@@ -10,10 +10,10 @@ from uuid import UUID
 from bulksms import campaigns
 from bulksms.campaigns import CampaignNotFoundError
 from common.database import Database
-from common.evaluation.processes import Processes
-from common.evaluation.report import write
-from common.evaluation.sampling import Evaluation, Progress, Sampler
 from common.settings import Settings
+from local.evaluation.processes import Processes
+from local.evaluation.report import write
+from local.evaluation.sampling import Evaluation, Progress, Sampler
 from rpc.client import RpcClient
 
 LONGEST = 300  # seconds; also how long the jobs of a worker that was killed are held back, whatever they do

@@ -7,8 +7,8 @@ from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from common.problems import Problem
-from common.web import check_body, too_large
+from common.web.problems import Problem
+from common.web.requests import check_body, too_large
 
 _MOST_FIELDS = 10
 _MOST_BYTES = 64 * 1024  # of a field that is no file

@@ -9,28 +9,31 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from bulksms.report_writer import ReportWriter
-from common import logs, metrics, openapi, problems, protected, pulse, tracing, web
-from common.access import Access, Keyring
+from common.auth import loopback
+from common.auth.middleware import Access, Keyring
+from common.auth.rate_limit import Limiter
 from common.broadcast import KrispBroadcast
 from common.database import Database
 from common.jobs import JobQueue
-from common.metrics import CallbackMetrics, HttpMetrics
-from common.rate import Limiter
-from common.request_id import RequestIds
+from common.observability import heartbeat, logs, metrics, tracing
+from common.observability.metrics import CallbackMetrics, HttpMetrics
 from common.settings import Settings
+from common.web import openapi, problems, server
+from common.web.health import Dependency, health_routes, watch
+from common.web.request_id import RequestIds
 from rpc import security
 from rpc.client import RpcClient
 from salesapi.salesapi.callback import Callback
-from salesapi.salesapi.callback_lane import protocol_factory
+from salesapi.salesapi.callback_protocol import protocol_factory
+from salesapi.salesapi.callback_signatures import Signatures
 from salesapi.salesapi.charges import gathering
 from salesapi.salesapi.controls import Controls
 from salesapi.salesapi.create import Create
 from salesapi.salesapi.endpoints import Endpoints
-from salesapi.salesapi.metering import on_flush, on_problem
+from salesapi.salesapi.metrics import on_flush, on_problem
 from salesapi.salesapi.operations import DOCUMENT
 from salesapi.salesapi.progress import ProgressNews
 from salesapi.salesapi.running import Runner
-from salesapi.salesapi.signed import Signatures
 from salesapi.salesapi.timeline import Timeline
 
 _LAST_FLUSH = 3.0  # seconds for the reports that were taken
@@ -40,12 +43,12 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C; reports that were taken are committed first."""
     logs.configure(settings.log_level, "salesapi")
     tracing.configure(settings.otel_exporter_otlp_endpoint, "salesapi")
-    web.run(_serve(settings))
+    server.run(_serve(settings))
 
 
 async def _serve(settings: Settings) -> None:
     host = settings.salesapi_host
-    protected.require(host, settings.callback_keys, "/callback", "set CALLBACK_SECRETS, here and for the carrier")
+    loopback.require(host, settings.callback_keys, "/callback", "set CALLBACK_SECRETS, here and for the carrier")
     salesdb = Database("salesdb", settings.salesdb_dsn)
     jobs = JobQueue.connect(settings.redis_url)
     rpc = RpcClient(settings.rpc_address, settings.rpc_timeout, security.of_client(settings))
@@ -75,9 +78,9 @@ async def _serve(settings: Settings) -> None:
         max_bytes=settings.upload_max_bytes,
     )
     parts = {
-        "salesdb": web.Part(salesdb.address, salesdb.check),
-        "redis": web.Part(jobs.address, jobs.check),
-        "rpc": web.Part(settings.rpc_address, rpc.check),
+        "salesdb": Dependency(salesdb.address, salesdb.check),
+        "redis": Dependency(jobs.address, jobs.check),
+        "rpc": Dependency(settings.rpc_address, rpc.check),
     }
     app = Starlette(
         routes=[
@@ -86,7 +89,7 @@ async def _serve(settings: Settings) -> None:
             *Endpoints(salesdb).routes,
             Route("/callback", Callback(writer, signatures, on_problem(http)).endpoint, methods=["POST"]),
             Timeline(salesdb).route,
-            *web.health_routes(parts),
+            *health_routes(parts),
             *openapi.routes(DOCUMENT),
             metrics.route(registry),
         ]
@@ -96,13 +99,13 @@ async def _serve(settings: Settings) -> None:
     await keyring.protect()
     writer.start()
     tasks = [
-        *web.watch(parts),
+        *watch(parts),
         asyncio.create_task(charges.run()),
         asyncio.create_task(progress.run()),
-        asyncio.create_task(pulse.beat("salesapi", broadcast, {"salesdb": salesdb.check, "redis": jobs.check})),
+        asyncio.create_task(heartbeat.beat("salesapi", broadcast, {"salesdb": salesdb.check, "redis": jobs.check})),
     ]
     guarded = RequestIds(Access(app, keyring, limiter, public=("/callback",)))
-    await web.serve(
+    await server.serve(
         http.around(_for_dashboard(tracing.around(guarded), settings.dashboard_origins), beside=("/callback",)),
         host,
         settings.salesapi_port,

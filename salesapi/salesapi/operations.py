@@ -1,9 +1,9 @@
 """What salesapi does, one entry for each operation: its OpenAPI document is made of these."""
 
-from common.openapi import HEALTH, Operation, Text, document
+from common.web.openapi import HEALTH, Operation, Text, document
 from salesapi.salesapi.callback import Reports
 from salesapi.salesapi.controls import Named, Run
-from salesapi.salesapi.views import (
+from salesapi.salesapi.schemas import (
     CampaignPage,
     CampaignsQuery,
     CampaignView,

@@ -4,7 +4,7 @@ import msgspec
 
 from bulksms.campaigns import Campaign
 from bulksms.message import Encoding
-from salesapi.salesapi.views import CampaignView
+from salesapi.salesapi.schemas import CampaignView
 
 
 def present(campaign: Campaign) -> CampaignView:

@@ -5,7 +5,7 @@ import io
 from collections.abc import AsyncIterator, Iterable
 
 from bulksms.campaigns import Contact
-from bulksms.csv_cells import neutral
+from bulksms.contacts.csv_escape import neutral
 
 
 async def lines(chunks: AsyncIterator[Iterable[Contact]]) -> AsyncIterator[str]:

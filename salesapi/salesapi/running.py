@@ -5,13 +5,13 @@ from uuid import UUID
 
 import structlog
 
-from bulksms import campaigns, controls
+from bulksms import campaigns, lifecycle
 from bulksms.campaigns import Campaign
-from bulksms.controls import WrongStateError
+from bulksms.lifecycle import WrongStateError
 from bulksms.outbox import Entry
-from common import tracing
 from common.database import Database
 from common.jobs import SALES_QUEUE, JobQueue, JobsUnavailableError
+from common.observability import tracing
 from rpc.client import InsufficientCreditError, NotFoundError, ReservationConflictError, RpcClient, RpcUnavailableError
 from salesapi.salesapi.present import encode
 
@@ -49,15 +49,15 @@ class Runner:
             return await self._run(bulksms_id, key)
 
     async def _run(self, bulksms_id: UUID, key: str | None) -> Campaign:
-        campaign, requested = await controls.request_run(self._salesdb, bulksms_id, key)
+        campaign, requested = await lifecycle.request_run(self._salesdb, bulksms_id, key)
         try:
             await self._rpc.reserve_credit(campaign.workspace_id, bulksms_id, campaign.total_cost)
         except (InsufficientCreditError, NotFoundError):
-            await controls.withdraw_run(self._salesdb, bulksms_id, requested)
+            await lifecycle.withdraw_run(self._salesdb, bulksms_id, requested)
             raise
         except ReservationConflictError:  # it was cancelled meanwhile, and what it held was given back
             raise WrongStateError((await campaigns.get(self._salesdb, bulksms_id)).status) from None
-        started = await controls.start(self._salesdb, bulksms_id, self._batch, key, encode)
+        started = await lifecycle.start(self._salesdb, bulksms_id, self._batch, key, encode)
         if started is None:
             raise WrongStateError((await campaigns.get(self._salesdb, bulksms_id)).status)
         log.info("campaign started", bulksms_id=str(bulksms_id), contacts=started.contact_count)
@@ -66,13 +66,13 @@ class Runner:
 
     async def resume(self, bulksms_id: UUID) -> Campaign:
         """Go on with a paused campaign. Raises CampaignNotFoundError, WrongStateError."""
-        campaign = await controls.resume(self._salesdb, bulksms_id)
+        campaign = await lifecycle.resume(self._salesdb, bulksms_id)
         await self.send(bulksms_id)
         return campaign
 
     async def cancel(self, bulksms_id: UUID) -> Campaign:
         """End the campaign and give back what it will not need. Raises CampaignNotFoundError, WrongStateError."""
-        campaign, entries = await controls.cancel(self._salesdb, bulksms_id)
+        campaign, entries = await lifecycle.cancel(self._salesdb, bulksms_id)
         self._on_entries(entries)
         if campaign.completed_at is None and campaign.started_at is None:
             try:
@@ -88,7 +88,7 @@ class Runner:
             await self._rpc.release_credit(workspace_id, bulksms_id)
         except NotFoundError as error:  # a workspace that is not there holds nothing
             log.warning("nothing to release", bulksms_id=str(bulksms_id), reason=str(error))
-        await controls.released(self._salesdb, bulksms_id)
+        await lifecycle.released(self._salesdb, bulksms_id)
 
     async def send(self, bulksms_id: UUID, lanes: int | None = None) -> None:
         """Ask the sales workers to send what the campaign has to send; if Redis is away, their schedule will."""

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import structlog
 
-from bulksms import batches, campaigns, controls, message_id, reports
+from bulksms import batches, campaigns, lifecycle, message_id, reports
 from bulksms.batches import Batch
 from bulksms.message import Template
 from bulksms.outbox import Entry
@@ -163,7 +163,7 @@ class Sender:
         await batches.postpone(self._salesdb, batch, max(delay, at_least), str(error), uncertain=uncertain)
 
     async def _pause_if_refused(self, batch: Batch, last: str) -> None:
-        reason = await controls.pause_if_refused(self._salesdb, batch.bulksms_id, *self._pausing, last)
+        reason = await lifecycle.pause_if_refused(self._salesdb, batch.bulksms_id, *self._pausing, last)
         if reason:
             log.error("campaign paused", bulksms_id=str(batch.bulksms_id), reason=reason)
 

@@ -9,10 +9,10 @@ from starlette.routing import Route
 from bulksms import timeline
 from bulksms.campaigns import CampaignNotFoundError
 from common.database import Database
-from common.problems import Problem
-from common.web import json
-from salesapi.salesapi.ownership import owned
-from salesapi.salesapi.views import MomentView, TimelineView
+from common.web.problems import Problem
+from common.web.requests import json_response
+from salesapi.salesapi.authorization import owned
+from salesapi.salesapi.schemas import MomentView, TimelineView
 
 
 class Timeline:
@@ -31,4 +31,4 @@ class Timeline:
         except CampaignNotFoundError as error:
             raise Problem(404, "No such campaign", str(error)) from None
         told = await timeline.read(self._salesdb, campaign, datetime.now(UTC))
-        return json(TimelineView(campaign.contact_count, [MomentView(*moment) for moment in told]))
+        return json_response(TimelineView(campaign.contact_count, [MomentView(*moment) for moment in told]))

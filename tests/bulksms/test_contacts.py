@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulksms.contacts import Contact, ContactReader, Rejected
-from bulksms.csv_text import CsvError
-from bulksms.phone import PhoneError, PhoneNormaliser
+from bulksms.contacts.csv_text import CsvError
+from bulksms.contacts.phone import PhoneError, PhoneNormaliser
+from bulksms.contacts.reader import Contact, ContactReader, Rejected
 
 FI = PhoneNormaliser("FI")
 

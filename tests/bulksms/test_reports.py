@@ -15,7 +15,7 @@ from bulksms.report_writer import BufferFullError, Outcome, ReportWriter
 from bulksms.reports import Step
 from bulksms.status import SmsStatus
 from common.database import Database
-from common.system import System
+from local.launcher import System
 
 _CONTACTS = 4
 

@@ -18,9 +18,9 @@ import asyncpg
 import click
 import httpx
 
-from common.readme import replace_section
 from common.settings import ROOT, load
-from common.system import System
+from local.launcher import System
+from local.readme import replace_section
 from tests.client import Client
 from tests.conftest import free_ports
 from tests.faults.field import Broken, Field

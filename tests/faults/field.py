@@ -18,10 +18,10 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
 from bulksms.status import SmsStatus
-from common import audit
 from common.database import UNAVAILABLE
-from common.system import System
-from salesapi.carrier.fate import Odds, fate
+from local.launcher import System
+from rpc import audit
+from salesapi.simulator.fate import Odds, fate
 from tests.books import differences
 from tests.client import Client, csv_of
 from tests.conftest import new_workspace, until

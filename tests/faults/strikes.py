@@ -9,7 +9,7 @@ from functools import partial
 import asyncpg
 from redis.asyncio import Redis
 
-from common.embedded import EmbeddedPostgres, EmbeddedValkey
+from local.servers import EmbeddedPostgres, EmbeddedValkey
 from tests.faults.field import Field
 
 PROCESSES = ("salesapi", "webapi", "rpc", "general_worker", "sales_worker", "carrier")

@@ -10,14 +10,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from common.access import caller
+from common.auth.middleware import caller
 from common.database import Database
 from common.jobs import GENERAL_QUEUE, JobQueue, JobsUnavailableError
 from common.money import MoneyError, parse_credits
-from common.problems import Problem, unavailable
-from common.web import body, json, query
+from common.web.problems import Problem, unavailable
+from common.web.requests import json_response, read_json, read_query
 from rpc.client import NotFoundError, Progress, RpcClient, RpcUnavailableError
-from webapi.webapi.news import CreditNews, encode, present
+from webapi.webapi.credit_events import CreditNews, encode, present
 from workspace import credit
 from workspace.credit import WorkspaceNotFoundError
 
@@ -87,13 +87,13 @@ class Endpoints:
 
     async def list_workspaces(self, request: Request) -> Response:
         """`GET /workspaces?cursor=`: all workspaces with their credit, oldest first; or the key's own."""
-        asked = query(request, WorkspacesQuery)
+        asked = read_query(request, WorkspacesQuery)
         own = caller(request).workspace_id
         if own is not None:
-            return json(WorkspacePage([present(one) for one in await credit.get_many(self._ds, [own])], None))
+            return json_response(WorkspacePage([present(one) for one in await credit.get_many(self._ds, [own])], None))
         found = await credit.page(self._ds, asked.cursor, _PAGE)
         following = found[-1].workspace_id if len(found) == _PAGE else None
-        return json(WorkspacePage([present(one) for one in found], following))
+        return json_response(WorkspacePage([present(one) for one in found], following))
 
     async def get_workspace(self, request: Request) -> Response:
         """`GET /workspaces/{id}`: the credit now."""
@@ -112,7 +112,7 @@ class Endpoints:
         workspace_id = _workspace(request)
         if not caller(request).is_operator:
             raise Problem(403, "Not for this key", "credit is added with an operator's key")
-        asked = await body(request, TopUp)
+        asked = await read_json(request, TopUp)
         try:
             amount = parse_credits(asked.amount)
         except MoneyError as error:
@@ -128,7 +128,7 @@ class Endpoints:
             raise unavailable(f"{error} (send the same reference {reference!r} again: it is added once)") from None
         if done is None:
             raise _no_workspace(workspace_id)
-        return json(msgspec.convert({**done, "reference": reference}, ToppedUp))
+        return json_response(msgspec.convert({**done, "reference": reference}, ToppedUp))
 
     async def get_campaign(self, request: Request) -> Response:
         """`GET /bulksms/{id}`: a campaign's progress, asked of the rpc node."""
@@ -141,7 +141,7 @@ class Endpoints:
             raise unavailable(str(error)) from None
         if not caller(request).sees(progress.workspace_id):
             raise Problem(404, "No such campaign", f"there is no campaign {bulksms_id}")
-        return json(progress)
+        return json_response(progress)
 
     async def list_campaigns(self, request: Request) -> Response:
         """`GET /workspaces/{id}/bulksms`: the newest campaigns of a workspace, asked of the rpc node."""
@@ -149,7 +149,7 @@ class Endpoints:
             found = await self._rpc.list_progress(_workspace(request), limit=100)
         except RpcUnavailableError as error:
             raise unavailable(str(error)) from None
-        return json(ProgressList(found))
+        return json_response(ProgressList(found))
 
 
 def _workspace(request: Request) -> UUID:

@@ -6,22 +6,24 @@ from functools import partial
 from starlette.applications import Starlette
 from starlette.routing import Route, WebSocketRoute
 
-from common import logs, metrics, openapi, problems, pulse, tracing, web
-from common.access import Access, Keyring
+from common.auth.middleware import Access, Keyring
+from common.auth.rate_limit import Limiter
 from common.broadcast import KrispBroadcast
 from common.database import Database
 from common.jobs import JobQueue
-from common.metrics import HttpMetrics, WebSocketMetrics
-from common.rate import Limiter
-from common.request_id import RequestIds
+from common.observability import heartbeat, logs, metrics, tracing
+from common.observability.metrics import HttpMetrics, WebSocketMetrics
 from common.settings import Settings
+from common.web import openapi, problems, server
+from common.web.health import Dependency, health_routes, watch
+from common.web.request_id import RequestIds
 from rpc import security
 from rpc.client import RpcClient
-from webapi.webapi import campaign_news, pages
+from webapi.webapi import campaign_events, pages
+from webapi.webapi.credit_events import true_up
 from webapi.webapi.endpoints import Endpoints
-from webapi.webapi.news import true_up
 from webapi.webapi.operations import DOCUMENT
-from webapi.webapi.system import SystemView
+from webapi.webapi.system_status import SystemView
 from webapi.webapi.websocket import CreditSocket, ReadyFrames
 from workspace import keys
 
@@ -30,7 +32,7 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     logs.configure(settings.log_level, "webapi")
     tracing.configure(settings.otel_exporter_otlp_endpoint, "webapi")
-    web.run(_serve(settings))
+    server.run(_serve(settings))
 
 
 async def _serve(settings: Settings) -> None:
@@ -41,16 +43,16 @@ async def _serve(settings: Settings) -> None:
     keyring = Keyring(partial(keys.verify, ds), settings.webapi_host, settings.key_cache)
     limiter = Limiter.connect(settings.redis_url, settings.rate_limit, settings.rate_burst)
     parts = {
-        "ds": web.Part(ds.address, ds.check),
-        "redis": web.Part(jobs.address, jobs.check),
-        "rpc": web.Part(settings.rpc_address, rpc.check),
+        "ds": Dependency(ds.address, ds.check),
+        "redis": Dependency(jobs.address, jobs.check),
+        "rpc": Dependency(settings.rpc_address, rpc.check),
     }
     system = SystemView()
     registry = metrics.registry()
     app = Starlette(
         routes=[
             *Endpoints(ds, jobs, rpc).routes,
-            *web.health_routes(parts),
+            *health_routes(parts),
             Route("/system/flows", system.endpoint),
             metrics.route(registry),
             *openapi.routes(DOCUMENT),
@@ -62,15 +64,15 @@ async def _serve(settings: Settings) -> None:
     await ds.open(wait=False)
     await keyring.protect()
     tasks = [
-        *web.watch(parts),
+        *watch(parts),
         asyncio.create_task(broadcast.run()),
         asyncio.create_task(true_up(ds, broadcast)),
-        asyncio.create_task(campaign_news.true_up(rpc, broadcast)),
+        asyncio.create_task(campaign_events.true_up(rpc, broadcast)),
         asyncio.create_task(system.listen(broadcast)),
-        asyncio.create_task(pulse.beat("webapi", broadcast, {"ds": ds.check, "redis": jobs.check})),
+        asyncio.create_task(heartbeat.beat("webapi", broadcast, {"ds": ds.check, "redis": jobs.check})),
     ]
     guarded = RequestIds(Access(app, keyring, limiter, public=pages.PUBLIC, strict=("/topup",)))
-    await web.serve(
+    await server.serve(
         HttpMetrics(registry).around(tracing.around(guarded)),
         settings.webapi_host,
         settings.webapi_port,

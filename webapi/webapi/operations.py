@@ -1,10 +1,10 @@
 """What webapi does, one entry for each operation: its OpenAPI document is made of these."""
 
-from common.openapi import HEALTH, Operation, document
+from common.web.openapi import HEALTH, Operation, document
 from rpc.client import Progress
+from webapi.webapi.credit_events import CreditNews
 from webapi.webapi.endpoints import ProgressList, ToppedUp, TopUp, WorkspacePage, WorkspacesQuery
-from webapi.webapi.news import CreditNews
-from webapi.webapi.system import SystemFlows
+from webapi.webapi.system_status import SystemFlows
 
 OPERATIONS = (
     Operation("GET", "/workspaces", "All workspaces, or the key's own", {200: WorkspacePage}, query=WorkspacesQuery),

@@ -8,7 +8,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from common.web import json
+from common.web.requests import json_response
 
 PUBLIC = ("/", "/system", "/config.json", "/static/")  # they show nothing that is anyone's
 
@@ -40,7 +40,7 @@ def routes(salesapi_url: str) -> list[BaseRoute]:
         return FileResponse(_FOLDER / "system.html", headers=headers)
 
     async def config(request: Request) -> Response:
-        return json({"salesapi_url": salesapi_url}, headers=_ALWAYS)
+        return json_response({"salesapi_url": salesapi_url}, headers=_ALWAYS)
 
     return [
         Route("/", dashboard, include_in_schema=False),

@@ -17,18 +17,18 @@ import structlog
 from starlette.requests import HTTPConnection
 from websockets.frames import Frame, Opcode
 
-from common.access import Keyring, bearer, refuse_pages_from_elsewhere
-from common.bounded_websocket import BoundedWebSocket
+from common.auth.middleware import Keyring, bearer, refuse_pages_from_elsewhere
 from common.broadcast import KrispBroadcast, News, Subscription
 from common.database import Database
-from common.flows import counts
-from common.metrics import Tally, WebSocketMetrics
-from common.problems import Problem
-from common.web import NOT_JSON, not_json
+from common.observability.counters import counts
+from common.observability.metrics import Tally, WebSocketMetrics
+from common.web.problems import Problem
+from common.web.requests import NOT_JSON, not_json
+from common.web.websocket import BoundedWebSocket
 from rpc.client import RpcClient
-from webapi.webapi import campaign_news
-from webapi.webapi.doorkeeper import ENTRY, Doorkeeper, close, say
-from webapi.webapi.news import CHANNEL, CreditNews, encode
+from webapi.webapi import campaign_events
+from webapi.webapi.credit_events import CHANNEL, CreditNews, encode
+from webapi.webapi.websocket_auth import ENTRY, Doorkeeper, close, say
 from workspace import credit
 from workspace.credit import Credit
 
@@ -155,7 +155,7 @@ class CreditSocket:
             await send({"type": "websocket.send", "text": data.decode()})
 
         with suppress(OSError, RuntimeError):  # the client has gone while we were sending
-            await campaign_news.tell(self._broadcast, self._rpc, tell, ids)
+            await campaign_events.tell(self._broadcast, self._rpc, tell, ids)
 
     async def _tell(self, teller: "_Teller", send: Any, ids: Sequence[UUID]) -> None:
         """Send the credit of the workspaces now and whenever it changes."""

@@ -15,9 +15,8 @@ from arq import cron, func
 from arq.cron import CronJob
 from prometheus_client import CollectorRegistry
 
-from bulksms import batches, controls, idempotency, outbox
-from bulksms.controls import WrongStateError
-from common import logs, metrics, metrics_port, pulse, tracing, web
+from bulksms import batches, idempotency, lifecycle, outbox
+from bulksms.lifecycle import WrongStateError
 from common.broadcast import KrispBroadcast
 from common.database import Database
 from common.jobs import (
@@ -31,15 +30,17 @@ from common.jobs import (
     use_uvloop,
     worker_redis,
 )
-from common.metrics import SendingMetrics, StateMetrics
+from common.observability import heartbeat, logs, metrics, metrics_server, tracing
+from common.observability.metrics import SendingMetrics, StateMetrics
 from common.settings import load
+from common.web.health import Dependency
 from rpc import security
 from rpc.client import InsufficientCreditError, NotFoundError, RpcClient, RpcError
 from salesapi.carrier.http import HttpCarrier
 from salesapi.carrier.metered import MeteredCarrier
 from salesapi.salesapi import charges, evaluation
 from salesapi.salesapi.charges import gathering
-from salesapi.salesapi.metering import state_reader
+from salesapi.salesapi.metrics import state_reader
 from salesapi.salesapi.running import Runner
 from salesapi.salesapi.sending import Pausing, Sender
 
@@ -64,11 +65,11 @@ async def resume_campaigns(ctx: dict[str, Any]) -> None:
         await batches.abandon(salesdb)
     for bulksms_id in await batches.unfinished(salesdb):
         await runner.send(bulksms_id)
-    ctx["charges"].add(await controls.drop_leftovers(salesdb))
+    ctx["charges"].add(await lifecycle.drop_leftovers(salesdb))
     # Last, and all at once: these wait for rpc, and must not keep the others waiting while it is away.
     await asyncio.gather(
-        *(_start(ctx, bulksms_id) for bulksms_id in await controls.due(salesdb, after=10)),
-        *(_release(ctx, *one) for one in await controls.unreleased(salesdb)),
+        *(_start(ctx, bulksms_id) for bulksms_id in await lifecycle.due(salesdb, after=10)),
+        *(_release(ctx, *one) for one in await lifecycle.unreleased(salesdb)),
     )
 
 
@@ -78,7 +79,7 @@ async def _start(ctx: dict[str, Any], bulksms_id: UUID) -> None:
         await ctx["runner"].run(bulksms_id)
     except (InsufficientCreditError, NotFoundError) as error:
         log.warning("campaign paused, it cannot start", bulksms_id=str(bulksms_id), reason=str(error))
-        await controls.hold(ctx["salesdb"], bulksms_id, f"it could not start: {error}")
+        await lifecycle.hold(ctx["salesdb"], bulksms_id, f"it could not start: {error}")
     except (WrongStateError, RpcError) as error:
         log.warning("the run cannot be finished", bulksms_id=str(bulksms_id), reason=str(error))
 
@@ -154,7 +155,7 @@ async def startup(ctx: dict[str, Any]) -> None:
     ctx["tasks"] = [
         asyncio.create_task(ctx["charges"].run()),
         asyncio.create_task(_metrics(ctx, registry)),
-        asyncio.create_task(pulse.beat("sales_worker", ctx["broadcast"], parts)),
+        asyncio.create_task(heartbeat.beat("sales_worker", ctx["broadcast"], parts)),
     ]
     await ctx["salesdb"].wait()
     logs.ready("sales worker")
@@ -164,12 +165,12 @@ async def _metrics(ctx: dict[str, Any], registry: CollectorRegistry) -> None:
     """Serve /metrics and /ready beside the jobs."""
     salesdb, jobs, rpc = ctx["salesdb"], ctx["jobs"], ctx["rpc"]
     parts = {
-        "salesdb": web.Part(salesdb.address, salesdb.check),
-        "redis": web.Part(jobs.address, jobs.check),
-        "rpc": web.Part(_settings.rpc_address, rpc.check),
+        "salesdb": Dependency(salesdb.address, salesdb.check),
+        "redis": Dependency(jobs.address, jobs.check),
+        "rpc": Dependency(_settings.rpc_address, rpc.check),
     }
     refreshes = state_reader(salesdb, jobs, StateMetrics(registry))
-    await metrics_port.serve(_settings.metrics_host, _settings.sales_metrics_port, registry, parts, refreshes)
+    await metrics_server.serve(_settings.metrics_host, _settings.sales_metrics_port, registry, parts, refreshes)
 
 
 async def shutdown(ctx: dict[str, Any]) -> None:

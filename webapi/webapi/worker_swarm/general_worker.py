@@ -11,10 +11,8 @@ from uuid import UUID
 import structlog
 from arq import func
 
-from common import logs, metrics, metrics_port, pulse, tracing, web
 from common.broadcast import KrispBroadcast
 from common.database import Database
-from common.flows import counts
 from common.jobs import (
     GENERAL_QUEUE,
     SALES_QUEUE,
@@ -28,9 +26,12 @@ from common.jobs import (
     use_uvloop,
     worker_redis,
 )
-from common.metrics import CreditMetrics
+from common.observability import heartbeat, logs, metrics, metrics_server, tracing
+from common.observability.counters import counts
+from common.observability.metrics import CreditMetrics
 from common.settings import load
-from webapi.webapi import news
+from common.web.health import Dependency
+from webapi.webapi import credit_events
 from workspace import credit
 from workspace.credit import Entry, WorkspaceNotFoundError
 
@@ -51,7 +52,7 @@ async def deduct_credit(ctx: dict[str, Any], entries: list[dict[str, str]]) -> N
     )
     counts["settled"] += len(settled)
     for now in changed:
-        await news.publish(ctx["broadcast"], now)
+        await credit_events.publish(ctx["broadcast"], now)
     if len(settled) < len(entries):
         log.error(
             "charges beyond the credit, or of no workspace, stay in the outbox", entries=len(entries) - len(settled)
@@ -80,7 +81,7 @@ async def topup_credit(ctx: dict[str, Any], workspace_id: str, amount: str, refe
     except WorkspaceNotFoundError:
         return None
     log.info("credit topped up", workspace_id=workspace_id, amount=amount, reference=reference)
-    await news.publish(ctx["broadcast"], now)
+    await credit_events.publish(ctx["broadcast"], now)
     return {
         "workspace_id": workspace_id,
         "credit": str(now.credit),
@@ -101,16 +102,16 @@ async def startup(ctx: dict[str, Any]) -> None:
     ctx["metrics"] = CreditMetrics(registry)
     await ctx["ds"].open(wait=False)
     parts = {
-        "ds": web.Part(ctx["ds"].address, ctx["ds"].check),
-        "redis": web.Part(ctx["jobs"].address, ctx["jobs"].check),
+        "ds": Dependency(ctx["ds"].address, ctx["ds"].check),
+        "redis": Dependency(ctx["jobs"].address, ctx["jobs"].check),
     }
     checks = {name: part.check for name, part in parts.items()}
     ctx["tasks"] = [
         asyncio.create_task(ctx["settled"].run()),
         asyncio.create_task(
-            metrics_port.serve(_settings.metrics_host, _settings.general_metrics_port, registry, parts)
+            metrics_server.serve(_settings.metrics_host, _settings.general_metrics_port, registry, parts)
         ),
-        asyncio.create_task(pulse.beat("general_worker", ctx["broadcast"], checks)),
+        asyncio.create_task(heartbeat.beat("general_worker", ctx["broadcast"], checks)),
     ]
     await ctx["ds"].wait()
     logs.ready("general worker")

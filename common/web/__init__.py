@@ -1,0 +1,1 @@
+"""HTTP for the services: serving, protocol limits, problem details, OpenAPI."""

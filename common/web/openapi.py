@@ -1,0 +1,207 @@
+"""The OpenAPI document of a web service and its page: made of the types that read requests and shape answers.
+
+A service lists its operations, one entry each. https://spec.openapis.org/oas/v3.1.1.html
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from swagger_ui_bundle import swagger_ui_path
+
+from common.web.problems import ProblemDetails
+
+_REF = "#/components/schemas/"
+_ALWAYS = (400, 408, 431, 500, 503)  # no HTTP, too slow, too large a head, our mistake, a part is missing
+_KEYED = (401, 403, 429)  # what who needs a key may be answered
+_REASONS = {
+    400: "not understood",
+    401: "a key is needed, or a signature",
+    402: "too little credit",
+    403: "not from there: while no key is needed, only this machine may call",
+    404: "there is no such thing",
+    408: "the request came too slowly",
+    409: "not in a state for this",
+    413: "the body is too large",
+    415: "the body is of a type, or in an encoding, that is not taken",
+    422: "understood, and not usable",
+    429: "over the key's rate: try again after Retry-After",
+    431: "the headers are too large",
+    500: "our mistake",
+    503: "a part is missing, or a buffer is full: try again after Retry-After",
+}
+
+
+class Text(NamedTuple):
+    """An answer that is no JSON."""
+
+    media_type: str
+
+
+class Operation(NamedTuple):
+    """What a service does on a method and a path. Every part of the path in braces is a UUID.
+
+    `answers`: by status, the type that is answered in JSON, or a Text; `problems`: the statuses of problem details, of
+    a type of their own where `answers` has one. `body`: the type that is read, from JSON unless `media_type` says else.
+    `query`: a struct with the parameters of the query. `headers`: those that may be sent beside, with their schemas.
+    """
+
+    method: Literal["GET", "POST", "DELETE"]
+    path: str
+    summary: str
+    answers: Mapping[int, Any]
+    problems: Sequence[int] = ()
+    body: Any = None
+    media_type: str = "application/json"
+    query: type[msgspec.Struct] | None = None
+    headers: Mapping[str, Mapping[str, Any]] = {}
+    is_open: bool = False  # to whoever has no key
+
+
+class Up(msgspec.Struct):
+    """The process is up."""
+
+    status: Literal["up"]
+
+
+class Ready(msgspec.Struct):
+    """Each part that the service needs answers."""
+
+    status: Literal["ready"]
+    parts: dict[str, str]
+
+
+HEALTH = (
+    Operation("GET", "/health", "Is the process up?", {200: Up}, is_open=True),
+    Operation("GET", "/ready", "Do the parts that it needs answer?", {200: Ready}, is_open=True),
+    Operation("GET", "/metrics", "What does it count? For Prometheus", {200: Text("text/plain")}, is_open=True),
+)
+
+
+def document(title: str, description: str, operations: Sequence[Operation]) -> bytes:
+    """The document, as JSON."""
+    types = _Types(operations)
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation, types)
+    return msgspec.json.encode(
+        {
+            "openapi": "3.1.1",
+            "info": {"title": title, "version": "1", "description": description},
+            "paths": paths,
+            "components": {
+                "schemas": types.components,
+                "securitySchemes": {"bearerAuth": {"type": "http", "scheme": "bearer"}},
+            },
+            "security": [{"bearerAuth": []}, {}],
+        }
+    )
+
+
+def routes(made: bytes) -> list[BaseRoute]:
+    """`/openapi.json` and `/docs`, which works without a network: Swagger UI comes from an installed package."""
+
+    async def openapi(request: Request) -> Response:
+        return Response(made, media_type="application/json")
+
+    async def docs(request: Request) -> Response:
+        return HTMLResponse(_PAGE)
+
+    return [
+        Route("/openapi.json", openapi, include_in_schema=False),
+        Route("/docs", docs, include_in_schema=False),
+        Mount("/docs/assets", StaticFiles(directory=swagger_ui_path)),
+    ]
+
+
+class _Types:
+    """The schemas of all the types of some operations."""
+
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        self._types = list(
+            {
+                kind: None
+                for operation in operations
+                for kind in (operation.body, operation.query, *operation.answers.values(), ProblemDetails)
+                if kind is not None and not isinstance(kind, Text)
+            }
+        )
+        self._schemas, self.components = msgspec.json.schema_components(self._types, ref_template=_REF + "{name}")
+        self._parameters = {
+            operation.query: self.components.pop(operation.query.__name__)
+            for operation in operations
+            if operation.query is not None and operation.query.__name__ in self.components
+        }
+
+    def schema(self, kind: Any) -> dict[str, Any]:
+        return self._schemas[self._types.index(kind)]
+
+    def parameters(self, query: type[msgspec.Struct]) -> dict[str, dict[str, Any]]:
+        """The schema of each parameter of a query."""
+        return {name: _without_null(schema) for name, schema in self._parameters[query]["properties"].items()}
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A parameter that is left out is no null."""
+    if "anyOf" not in schema:
+        return schema
+    (kind,) = (one for one in schema["anyOf"] if one != {"type": "null"})
+    return dict(kind)
+
+
+def _described(operation: Operation, types: _Types) -> dict[str, Any]:
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
+        for name in re.findall(r"{(\w+)}", operation.path)
+    ]
+    if operation.query is not None:
+        named = types.parameters(operation.query).items()
+        parameters += [{"name": name, "in": "query", "schema": schema} for name, schema in named]
+    parameters += [{"name": name, "in": "header", "schema": schema} for name, schema in operation.headers.items()]
+    described: dict[str, Any] = {
+        "summary": operation.summary,
+        "operationId": _identifier(operation),
+        "parameters": parameters,
+        "responses": _responses(operation, types),
+    }
+    if operation.body is not None:
+        content = {operation.media_type: {"schema": types.schema(operation.body)}}
+        described["requestBody"] = {"required": True, "content": content}
+    if operation.is_open:
+        described["security"] = []
+    return described
+
+
+def _identifier(operation: Operation) -> str:
+    return "_".join([operation.method.lower(), *re.findall(r"\w+", operation.path)])
+
+
+def _responses(operation: Operation, types: _Types) -> dict[str, Any]:
+    refusals = () if operation.is_open else _KEYED
+    answers = {**dict.fromkeys((*operation.problems, *_ALWAYS, *refusals), ProblemDetails), **operation.answers}
+    return {str(status): _response(status, kind, types) for status, kind in sorted(answers.items())}
+
+
+def _response(status: int, kind: Any, types: _Types) -> dict[str, Any]:
+    if isinstance(kind, Text):
+        return {"description": "done", "content": {kind.media_type: {"schema": {"type": "string"}}}}
+    problem = isinstance(kind, type) and issubclass(kind, ProblemDetails)
+    media_type = "application/problem+json" if problem else "application/json"
+    return {"description": _REASONS.get(status, "done"), "content": {media_type: {"schema": types.schema(kind)}}}
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>API</title><link rel="stylesheet" href="/docs/assets/swagger-ui.css"></head>
+<body>
+<div id="page"></div>
+<script src="/docs/assets/swagger-ui-bundle.js"></script>
+<script>SwaggerUIBundle({url: "/openapi.json", dom_id: "#page", validatorUrl: null})</script>
+</body>
+</html>
+"""

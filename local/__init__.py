@@ -1,0 +1,1 @@
+"""The whole system on one machine: embedded servers, the launcher of all processes, the dumps."""

@@ -1,0 +1,137 @@
+"""Samples of a campaign and of the processes that carry it, taken side by side at regular moments."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from decimal import Decimal
+from itertools import pairwise
+from typing import NamedTuple
+
+import structlog
+
+from local.evaluation.processes import Processes, Usage
+
+STATUSES = ("queued", "sent", "delivered", "undelivered", "failed")
+
+log = structlog.get_logger()
+
+
+class Progress(NamedTuple):
+    """A campaign at a moment: its contacts by status, its workspace's credit, its start and end if they have been."""
+
+    contacts: dict[str, int]
+    charged: Decimal
+    credit: Decimal
+    reserved: Decimal
+    started_at: datetime | None
+    completed_at: datetime | None
+
+
+class Use(NamedTuple):
+    """A process at a moment: CPU since the moment before, in percent of one core, and memory in MB (10^6 bytes)."""
+
+    cpu: float
+    memory: float
+
+
+class Sample(NamedTuple):
+    """What was seen at a moment, in seconds of the system's clock."""
+
+    at: float
+    processes: dict[str, Use]
+    progress: Progress
+
+
+class Evaluation(NamedTuple):
+    """One campaign with the samples of its life; `name` is that of its files."""
+
+    name: str
+    bulksms_id: str
+    samples: list[Sample]
+
+    @property
+    def end(self) -> Progress:
+        return self.samples[-1].progress
+
+    @property
+    def contacts(self) -> int:
+        return sum(self.end.contacts.values())
+
+    @property
+    def zero(self) -> float:
+        """When the campaign started; when we began to look, if it has not."""
+        started = self.end.started_at
+        return started.timestamp() if started else self.samples[0].at
+
+    @property
+    def seconds(self) -> float | None:
+        """From its start to its last final message; None if that was not seen."""
+        completed = self.end.completed_at
+        return completed.timestamp() - self.zero if completed else None
+
+    @property
+    def names(self) -> list[str]:
+        """The processes that were seen."""
+        return list(dict.fromkeys(name for sample in self.samples for name in sample.processes))
+
+    def peak(self, name: str) -> Use:
+        """The most that a process used at a moment."""
+        return _most([sample.processes[name] for sample in self.samples if name in sample.processes])
+
+    @property
+    def cpu_seconds(self) -> float:
+        """What they used from the campaign's start to its end, all together; to the sample at which that was seen."""
+        used = 0.0
+        for before, sample in pairwise(self.samples):
+            if sample.at >= self.zero and not before.progress.completed_at:
+                used += (sample.at - before.at) * sum(use.cpu for use in sample.processes.values()) / 100
+        return used
+
+    @property
+    def peak_of_all(self) -> Use:
+        """The most that they used at a moment, all together."""
+        return _most(
+            [
+                Use(sum(use.cpu for use in uses), sum(use.memory for use in uses))
+                for sample in self.samples
+                if (uses := sample.processes.values())
+            ]
+        )
+
+
+def _most(uses: list[Use]) -> Use:
+    return Use(max((use.cpu for use in uses), default=0.0), max((use.memory for use in uses), default=0.0))
+
+
+class Sampler:
+    """Takes a sample every `period` seconds, of the processes and of what `look` tells of the campaign."""
+
+    def __init__(self, processes: Processes, look: Callable[[], Awaitable[Progress]], period: float) -> None:
+        self.samples: list[Sample] = []
+        self._processes = processes
+        self._look = look
+        self._period = period
+
+    async def run(self) -> None:
+        """Sample until cancelled. A look that fails leaves a gap."""
+        before, usage = await asyncio.to_thread(self._read)
+        due = before
+        while True:
+            due = max(due + self._period, time.monotonic())
+            await asyncio.sleep(due - time.monotonic())
+            now, latest = await asyncio.to_thread(self._read)
+            uses = {name: _use(usage.get(name), one, now - before) for name, one in latest.items()}
+            before, usage = now, latest
+            try:
+                self.samples.append(Sample(time.time(), uses, await self._look()))
+            except Exception as error:
+                log.warning("no sample", reason=str(error) or type(error).__name__)
+
+    def _read(self) -> tuple[float, dict[str, Usage]]:
+        usage = self._processes.usage()
+        return time.monotonic(), usage
+
+
+def _use(before: Usage | None, now: Usage, seconds: float) -> Use:
+    return Use((now.cpu - before.cpu) / seconds * 100 if before else 0.0, now.memory)

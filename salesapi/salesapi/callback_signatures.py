@@ -1,0 +1,34 @@
+"""Only the carrier may report: callbacks are signed with a secret that it and we know."""
+
+from collections.abc import Sequence
+
+import structlog
+
+from common.auth import signatures
+from common.observability.logs import Seldom
+from common.web.problems import Problem
+
+log = structlog.get_logger()
+
+
+class Signatures:
+    """Checks callbacks against the secrets that count now; with none, all pass. `refused` counts those that did not."""
+
+    def __init__(self, secrets: Sequence[bytes]) -> None:
+        self._secrets = [signatures.Secret(secret) for secret in secrets]
+        self._may_warn = Seldom()
+        self.refused = 0
+
+    def check(self, header: bytes, body: bytes | bytearray) -> None:
+        """Raise Problem 401 unless the body was signed with one of the secrets, just now."""
+        if not self._secrets or not (fault := signatures.fault(self._secrets, header, body)):
+            return
+        self.refused += 1
+        if self._may_warn():
+            log.warning("callbacks refused", reason=fault, refused=self.refused)
+        raise Problem(
+            401,
+            "Signature not valid",
+            f"{fault}; send the header X-Signature: t=<unix seconds>,v1=<hex HMAC-SHA256 of t, a dot and the body>",
+            headers={"WWW-Authenticate": "Signature"},
+        )
