@@ -14,13 +14,12 @@ import msgspec
 import structlog
 from redis.asyncio import Redis
 
-from common.observability.counters import counts
+from common.observability.counters import counters
 from common.redis import REDIS_GONE
 from common.retry import backoff
+from common.topology import published, received
 
 log = structlog.get_logger()
-
-CAMPAIGN_PROGRESS = "campaign_progress"  # each topic is `workspace id/campaign id`
 
 
 class News(NamedTuple):
@@ -84,7 +83,7 @@ class KrispBroadcast:
 
     async def publish(self, channel: str, topic: str, data: bytes) -> None:
         """Tell the state of a topic, as JSON, to whoever listens. Raises RedisError or OSError."""
-        counts[f"news {channel}"] += 1
+        counters[published(channel)] += 1
         await self._redis.publish(channel, msgspec.json.encode(_Envelope(topic, msgspec.Raw(data))))
 
     @contextmanager
@@ -175,7 +174,7 @@ class KrispBroadcast:
         except msgspec.MsgspecError as error:
             log.warning("ignored what is no news of ours", channel=channel, reason=str(error))
         else:
-            counts[f"heard {channel}"] += 1
+            counters[received(channel)] += 1
             self.deliver(News(channel, envelope.topic, bytes(envelope.data)))
 
     async def check(self) -> None:

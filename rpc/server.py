@@ -17,11 +17,11 @@ from common.broadcast import KrispBroadcast
 from common.database import UNAVAILABLE, Database
 from common.money import MoneyError, parse_credits
 from common.observability import heartbeat, logs, metrics, metrics_server, tracing
-from common.observability.metrics import AuditMetrics, RpcMetrics
 from common.settings import Settings
 from common.web.health import Dependency
 from rpc.audit_task import keep_auditing
 from rpc.interceptor import Metered
+from rpc.metrics import AuditMetrics, RpcMetrics
 from rpc.security import Guard, server_credentials
 from rpc.stubs import bulksms_pb2, bulksms_pb2_grpc, workspace_credit_pb2, workspace_credit_pb2_grpc
 from workspace import credit, keys
@@ -183,7 +183,7 @@ async def _serve(settings: Settings) -> None:
         asyncio.create_task(metrics_server.serve(settings.metrics_host, settings.rpc_metrics_port, registry, parts)),
     ]
     broadcast = KrispBroadcast.connect(settings.redis_url)
-    watches.append(asyncio.create_task(heartbeat.beat("rpc", broadcast, {"ds": ds.check, "salesdb": salesdb.check})))
+    watches.append(asyncio.create_task(heartbeat.run("rpc", broadcast, {"ds": ds.check, "salesdb": salesdb.check})))
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)

@@ -1,8 +1,8 @@
-"""What has flowed through this process since its start, counted by name: shown on /system, once a second.
+"""What this process has done since its start, counted by name: its heartbeat sends the totals, /system shows the rates.
 
-Whoever does something counts it where it is done, `counts["callbacks"] += 1`; nothing else happens there.
+Whoever does something counts it there: `counters[topology.CALLBACKS] += 1`. The names stand in common/topology.py.
 """
 
 from collections import defaultdict
 
-counts: defaultdict[str, int] = defaultdict(int)
+counters: defaultdict[str, int] = defaultdict(int)

@@ -16,7 +16,7 @@ from common.broadcast import KrispBroadcast
 from common.database import Database
 from common.jobs import JobQueue
 from common.observability import heartbeat, logs, metrics, tracing
-from common.observability.metrics import CallbackMetrics, HttpMetrics
+from common.observability.metrics import HttpMetrics
 from common.settings import Settings
 from common.web import openapi, problems, server
 from common.web.health import Dependency, health_routes, watch
@@ -30,7 +30,7 @@ from salesapi.salesapi.charges import gathering
 from salesapi.salesapi.controls import Controls
 from salesapi.salesapi.create import Create
 from salesapi.salesapi.endpoints import Endpoints
-from salesapi.salesapi.metrics import on_flush, on_problem
+from salesapi.salesapi.metrics import CallbackMetrics, on_flush, on_problem
 from salesapi.salesapi.operations import DOCUMENT
 from salesapi.salesapi.progress import ProgressNews
 from salesapi.salesapi.running import Runner
@@ -102,7 +102,7 @@ async def _serve(settings: Settings) -> None:
         *watch(parts),
         asyncio.create_task(charges.run()),
         asyncio.create_task(progress.run()),
-        asyncio.create_task(heartbeat.beat("salesapi", broadcast, {"salesdb": salesdb.check, "redis": jobs.check})),
+        asyncio.create_task(heartbeat.run("salesapi", broadcast, {"salesdb": salesdb.check, "redis": jobs.check})),
     ]
     guarded = RequestIds(Access(app, keyring, limiter, public=("/callback",)))
     await server.serve(

@@ -187,10 +187,10 @@ async def _serve(settings: Settings) -> None:
     app.add_exception_handler(_LostConnectionError, _raise)
     await simulator.start()
     broadcast = KrispBroadcast.connect(settings.redis_url)
-    beating = asyncio.create_task(heartbeat.beat("carrier", broadcast, {}))
+    heartbeats = asyncio.create_task(heartbeat.run("carrier", broadcast, {}))
     host, port = host_and_port(settings.carrier_url)
     await server.serve(HttpMetrics(registry).around(tracing.around(_losing_connections(app))), host, port)
-    beating.cancel()
+    heartbeats.cancel()
     await asyncio.gather(simulator.close(), broadcast.close())
 
 

@@ -12,18 +12,19 @@ from common.broadcast import KrispBroadcast
 from common.database import Database
 from common.jobs import JobQueue
 from common.observability import heartbeat, logs, metrics, tracing
-from common.observability.metrics import HttpMetrics, WebSocketMetrics
+from common.observability.metrics import HttpMetrics
 from common.settings import Settings
 from common.web import openapi, problems, server
 from common.web.health import Dependency, health_routes, watch
 from common.web.request_id import RequestIds
 from rpc import security
 from rpc.client import RpcClient
-from webapi.webapi import campaign_events, pages
+from webapi.webapi import campaign_events, pages, system_topology
 from webapi.webapi.credit_events import true_up
 from webapi.webapi.endpoints import Endpoints
+from webapi.webapi.metrics import WebSocketMetrics
 from webapi.webapi.operations import DOCUMENT
-from webapi.webapi.system_status import SystemView
+from webapi.webapi.system_status import SystemMonitor
 from webapi.webapi.websocket import CreditSocket, ReadyFrames
 from workspace import keys
 
@@ -47,13 +48,14 @@ async def _serve(settings: Settings) -> None:
         "redis": Dependency(jobs.address, jobs.check),
         "rpc": Dependency(settings.rpc_address, rpc.check),
     }
-    system = SystemView()
+    system = SystemMonitor()
     registry = metrics.registry()
     app = Starlette(
         routes=[
             *Endpoints(ds, jobs, rpc).routes,
             *health_routes(parts),
             Route("/system/flows", system.endpoint),
+            Route("/system/topology", system_topology.endpoint),
             metrics.route(registry),
             *openapi.routes(DOCUMENT),
             WebSocketRoute("/ws", CreditSocket(ds, broadcast, rpc, keyring, WebSocketMetrics(registry))),
@@ -68,8 +70,8 @@ async def _serve(settings: Settings) -> None:
         asyncio.create_task(broadcast.run()),
         asyncio.create_task(true_up(ds, broadcast)),
         asyncio.create_task(campaign_events.true_up(rpc, broadcast)),
-        asyncio.create_task(system.listen(broadcast)),
-        asyncio.create_task(heartbeat.beat("webapi", broadcast, {"ds": ds.check, "redis": jobs.check})),
+        asyncio.create_task(system.run(broadcast)),
+        asyncio.create_task(heartbeat.run("webapi", broadcast, {"ds": ds.check, "redis": jobs.check})),
     ]
     guarded = RequestIds(Access(app, keyring, limiter, public=pages.PUBLIC, strict=("/topup",)))
     await server.serve(

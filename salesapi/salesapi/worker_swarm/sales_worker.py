@@ -20,7 +20,6 @@ from bulksms.lifecycle import WrongStateError
 from common.broadcast import KrispBroadcast
 from common.database import Database
 from common.jobs import (
-    SALES_QUEUE,
     JobQueue,
     begin_job,
     deserializer,
@@ -31,16 +30,17 @@ from common.jobs import (
     worker_redis,
 )
 from common.observability import heartbeat, logs, metrics, metrics_server, tracing
-from common.observability.metrics import SendingMetrics, StateMetrics
 from common.settings import load
+from common.topology import SALES_QUEUE
 from common.web.health import Dependency
 from rpc import security
 from rpc.client import InsufficientCreditError, NotFoundError, RpcClient, RpcError
 from salesapi.carrier.http import HttpCarrier
 from salesapi.carrier.metered import MeteredCarrier
+from salesapi.carrier.metrics import CarrierMetrics
 from salesapi.salesapi import charges, evaluation
 from salesapi.salesapi.charges import gathering
-from salesapi.salesapi.metrics import state_reader
+from salesapi.salesapi.metrics import SendingMetrics, StateMetrics, state_reader
 from salesapi.salesapi.running import Runner
 from salesapi.salesapi.sending import Pausing, Sender
 
@@ -130,7 +130,7 @@ async def startup(ctx: dict[str, Any]) -> None:
         _settings.carrier_timeout,
         idempotent=_settings.carrier_idempotent,
     )
-    ctx["carrier"] = MeteredCarrier(carrier, ctx["metrics"])
+    ctx["carrier"] = MeteredCarrier(carrier, CarrierMetrics(registry))
     ctx["charges"] = gathering(ctx["jobs"])
     ctx["sender"] = Sender(
         ctx["salesdb"],
@@ -155,7 +155,7 @@ async def startup(ctx: dict[str, Any]) -> None:
     ctx["tasks"] = [
         asyncio.create_task(ctx["charges"].run()),
         asyncio.create_task(_metrics(ctx, registry)),
-        asyncio.create_task(heartbeat.beat("sales_worker", ctx["broadcast"], parts)),
+        asyncio.create_task(heartbeat.run("sales_worker", ctx["broadcast"], parts)),
     ]
     await ctx["salesdb"].wait()
     logs.ready("sales worker")

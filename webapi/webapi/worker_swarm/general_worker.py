@@ -14,8 +14,6 @@ from arq import func
 from common.broadcast import KrispBroadcast
 from common.database import Database
 from common.jobs import (
-    GENERAL_QUEUE,
-    SALES_QUEUE,
     Gathering,
     JobQueue,
     JobsUnavailableError,
@@ -27,11 +25,12 @@ from common.jobs import (
     worker_redis,
 )
 from common.observability import heartbeat, logs, metrics, metrics_server, tracing
-from common.observability.counters import counts
-from common.observability.metrics import CreditMetrics
+from common.observability.counters import counters
 from common.settings import load
+from common.topology import GENERAL_QUEUE, SALES_QUEUE, SETTLE_OUTBOX, SETTLED
 from common.web.health import Dependency
 from webapi.webapi import credit_events
+from webapi.webapi.metrics import CreditMetrics
 from workspace import credit
 from workspace.credit import Entry, WorkspaceNotFoundError
 
@@ -50,7 +49,7 @@ async def deduct_credit(ctx: dict[str, Any], entries: list[dict[str, str]]) -> N
             for e in entries
         ],
     )
-    counts["settled"] += len(settled)
+    counters[SETTLED] += len(settled)
     for now in changed:
         await credit_events.publish(ctx["broadcast"], now)
     if len(settled) < len(entries):
@@ -67,7 +66,7 @@ def tell_settled(jobs: JobQueue) -> Gathering[str]:
 
     async def send(references: list[str]) -> None:
         try:
-            await jobs.send(SALES_QUEUE, "settle_outbox", references)
+            await jobs.send(SALES_QUEUE, SETTLE_OUTBOX, references)
         except JobsUnavailableError as error:
             log.warning("settled entries not told, they will be sent again", reason=str(error))
 
@@ -111,7 +110,7 @@ async def startup(ctx: dict[str, Any]) -> None:
         asyncio.create_task(
             metrics_server.serve(_settings.metrics_host, _settings.general_metrics_port, registry, parts)
         ),
-        asyncio.create_task(heartbeat.beat("general_worker", ctx["broadcast"], checks)),
+        asyncio.create_task(heartbeat.run("general_worker", ctx["broadcast"], checks)),
     ]
     await ctx["ds"].wait()
     logs.ready("general worker")
