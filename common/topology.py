@@ -77,8 +77,7 @@ class Server(NamedTuple):
 
 
 class Process(NamedTuple):
-    """A process of ours. `listens_on` and `metrics_on` name the settings of an address: one that holds all of it, or
-    the host's and the port's. A worker listens nowhere."""
+    """A process of ours. `listens_on` and `metrics_on` name the settings of an address: the whole, or host and port."""
 
     name: str
     kind: Kind
@@ -93,14 +92,14 @@ class Process(NamedTuple):
         return _address(self.listens_on, settings)
 
     def metrics_url(self, settings: Settings) -> str:
-        """The URL below which it serves /metrics, /health and /ready; empty where its port is 0, for none."""
+        """The URL below which it serves /metrics, /health and /ready; empty where its port is 0: none."""
         address = _address(self.metrics_on or self.listens_on, settings)
         return address if not address or "//" in address else f"http://{address}"
 
 
 def _address(names: tuple[str, ...], settings: Settings) -> str:
     values = [str(getattr(settings, name)) for name in names]
-    return "" if "0" in values[1:] else ":".join(values)
+    return "" if values[1:] == ["0"] else ":".join(values)
 
 
 SERVERS = (

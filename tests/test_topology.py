@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from redis.asyncio import Redis
 from websockets.asyncio.client import connect
 
 from common import topology
@@ -105,6 +106,18 @@ async def test_every_process_has_a_heartbeat_and_every_server_answers(client: Cl
         return alive and set(now["servers"].values()) == {"ok"}
 
     await until(all_there)
+
+
+async def test_the_channels_in_redis_are_those_of_the_list(client: Client, workspace: UUID) -> None:
+    url = f"{client.webapi.replace('http', 'ws')}/ws"
+    async with connect(url) as socket, Redis.from_url(client.settings.redis_url) as redis:
+        await socket.send(json.dumps({"workspace_id": str(workspace), "campaigns": True}))
+        channels = {channel.encode() for channel in topology.CHANNELS}
+
+        async def the_same() -> bool:
+            return set(await redis.pubsub_channels()) == channels
+
+        await until(the_same)
 
 
 async def test_every_counter_that_an_arrow_names_is_counted(system: System, client: Client, workspace: UUID) -> None:

@@ -52,7 +52,7 @@ class CallbackMetrics:
 
 
 class StateMetrics:
-    """What all processes share, as salesdb and Redis have it. Every sales worker tells the same: take the max."""
+    """What all processes share, as salesdb and Redis have it. Every sales worker shows the same: take the max."""
 
     def __init__(self, metrics: CollectorRegistry) -> None:
         self.jobs = Gauge("bulksms_jobs_waiting", "Jobs that are due and not begun.", ["queue"], registry=metrics)
@@ -109,7 +109,7 @@ def on_flush(http: HttpMetrics, callbacks: CallbackMetrics) -> Callable[[Flush],
             callbacks.unknown.inc(flush.unknown)
         campaigns = (step.bulksms_id for step in flush.steps)
         with tracing.span("commit reports", campaigns=campaigns, seconds=flush.seconds, reports=len(flush.steps)):
-            pass  # it is over: the span is only told
+            pass  # it is over: the span only reports it
         if flush.steps and (told_at := flush.steps[0].told_at):
             late = (datetime.now(UTC) - told_at).total_seconds()
             callbacks.lag.observe(max(0.0, late))  # the carrier's clock may be ahead of ours

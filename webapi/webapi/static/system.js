@@ -57,7 +57,7 @@ function show() {
     say(number, rate(now));
   }
   const ill = topology.nodes.filter((node) => ["missing", "lacking"].includes(health(node).state));
-  say($("summary"), ill.length ? `Check: ${ill.map(({ name }) => name).join(", ")}` : "Everything answers");
+  say($("summary"), ill.length ? `Needs attention: ${ill.map(({ name }) => name).join(", ")}` : "Everything answers");
 }
 
 async function look() {
