@@ -133,7 +133,7 @@ async def test_every_process_says_that_it_is_ready_and_what_it_needs(client: Cli
         assert (await client.http.get(f"{address}/health")).json() == {"status": "up"}
         answer = await client.http.get(f"{address}/ready")
         assert answer.status_code == 200, answer.text
-        assert set(answer.json()["parts"]) == set(process.needs), process.name
+        assert set(answer.json()["parts"]) == {"tasks", *process.needs}, process.name
 
 
 async def test_a_worker_tells_which_part_it_waits_for(client: Client, tmp_path: Path) -> None:
