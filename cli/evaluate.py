@@ -18,7 +18,8 @@ from cli.errors import ClientError
 from cli.send import create
 from cli.session import Session
 from cli.watch import Follower, watching_credit
-from common.jobs import SALES_QUEUE, JobQueue, JobsUnavailableError
+from common.jobs import JobQueue, JobsUnavailableError
+from common.topology import GENERATE_SYSTEM_STAT, SALES_QUEUE
 from local.evaluation.processes import NAMES, Processes
 from local.evaluation.report import write
 from local.evaluation.sampling import Evaluation, Progress, Sampler
@@ -104,7 +105,7 @@ async def evaluate_live(session: Session, *, bulksms_id: str, seconds: int) -> b
     """Have the sales worker sample the machine that it runs on for some seconds, while a campaign is under way."""
     jobs = JobQueue.connect(session.settings.redis_url)
     try:
-        asked = jobs.call(SALES_QUEUE, "generate_system_stat", bulksms_id, seconds, timeout=seconds + _FINISHING)
+        asked = jobs.call(SALES_QUEUE, GENERATE_SYSTEM_STAT, bulksms_id, seconds, timeout=seconds + _FINISHING)
         report = await _with_bar(session, asyncio.ensure_future(asked), seconds)
     except JobsUnavailableError as error:
         raise ClientError(

@@ -26,9 +26,10 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from common.jobs import decode
 from common.observability import logs, tracing
-from common.observability.counters import count_failure, counts
+from common.observability.counters import count_failure, counters
 from common.observability.logs import Throttle
 from common.runtime import FAILED, Runtime
+from common.topology import JOBS
 from common.web import request_id
 
 if arq.VERSION != "0.28.0":
@@ -154,7 +155,7 @@ def job(work: WorkerCoroutine) -> WorkerCoroutine:
 
     @wraps(work)
     async def run(ctx: dict[str, Any], *args: Any, traceparent: str | None = None) -> Any:
-        counts["jobs"] += 1
+        counters[JOBS] += 1
         request_id.bind(ctx["job_id"].partition(".")[0])
         with tracing.span(work.__qualname__, parent=traceparent) if traceparent else nullcontext():
             try:

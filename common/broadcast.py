@@ -14,14 +14,13 @@ import msgspec
 import structlog
 from redis.asyncio import Redis
 
-from common.observability.counters import count_failure, counts
+from common.observability.counters import count_failure, counters
 from common.observability.logs import Throttle
 from common.redis import REDIS_GONE, connect
 from common.retry import backoff
+from common.topology import published, received
 
 log = structlog.get_logger()
-
-CAMPAIGN_PROGRESS = "campaign_progress"  # each topic is `workspace id/campaign id`
 
 
 class News(NamedTuple):
@@ -91,7 +90,7 @@ class KrispBroadcast:
 
     async def publish(self, channel: str, topic: str, data: bytes) -> None:
         """Tell the state of a topic, as JSON, to whoever listens. Raises RedisError or OSError."""
-        counts[f"news {channel}"] += 1
+        counters[published(channel)] += 1
         await self._redis.publish(channel, msgspec.json.encode(_Envelope(topic, msgspec.Raw(data))))
 
     @contextmanager
@@ -187,7 +186,7 @@ class KrispBroadcast:
             if self._may_log():
                 log.warning("dropped a message that cannot be read", channel=channel, reason=str(error))
         else:
-            counts[f"heard {channel}"] += 1
+            counters[received(channel)] += 1
             self.deliver(News(channel, envelope.topic, bytes(envelope.data)))
 
     async def check(self) -> None:

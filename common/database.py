@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from common.observability.counters import counts
+from common.observability.counters import counters
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
@@ -57,7 +57,7 @@ class Database:
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection from the pool."""
         assert self._pool is not None, "open() comes first"
-        counts[self.name] += 1
+        counters[self.name] += 1
         async with self._pool.acquire(timeout=10) as connection:
             yield connection
 

@@ -19,13 +19,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.exceptions import WatchError
 
+from common import topology
 from common.observability import tracing
-from common.observability.counters import counts
+from common.observability.counters import counters
 from common.redis import REDIS_GONE, address
 from common.web import request_id
-
-GENERAL_QUEUE = "arq:general_queue"
-SALES_QUEUE = "arq:sales_queue"
 
 _MOST_RUNNING = 1_000  # jobs of a queue that all its workers may have begun
 
@@ -64,14 +62,14 @@ class JobQueue:
     @classmethod
     def connect(cls, url: str) -> "JobQueue":
         """A queue on the Redis at `url`; connects at first use."""
-        return cls(_connect(url, GENERAL_QUEUE, Retry(NoBackoff(), 1, _RETRIED)), address(url))
+        return cls(_connect(url, topology.GENERAL_QUEUE, Retry(NoBackoff(), 1, _RETRIED)), address(url))
 
     async def send(self, queue: str, job: str, *args: Any, job_id: str | None = None) -> None:
         """Put a job into a queue; with `job_id`, only if that one is not waiting or running there.
 
         Raises JobsUnavailableError.
         """
-        counts[f"job {job}"] += 1
+        counters[topology.job_sent(job)] += 1
         try:
             await self._redis.enqueue_job(job, *args, _queue_name=queue, _job_id=job_id or _new_id(), **_trace())
         except REDIS_GONE as error:
@@ -79,7 +77,7 @@ class JobQueue:
 
     async def call(self, queue: str, job: str, *args: Any, timeout: float) -> Any:
         """Send a job and wait up to `timeout` seconds for what it returns. Raises JobsUnavailableError."""
-        counts[f"job {job}"] += 1
+        counters[topology.job_sent(job)] += 1
         try:
             sent = await self._redis.enqueue_job(
                 job, *args, _queue_name=queue, _job_id=_new_id(), _expires=timeout, **_trace()

@@ -24,6 +24,7 @@ from common.observability.metrics import Refresh
 from common.retry import wait_for
 from common.settings import Settings
 from common.supervisor import Supervisor, Work
+from common.topology import SERVERS
 from common.web.health import Dependency
 
 log = structlog.get_logger()
@@ -32,7 +33,7 @@ FAILED = 70  # the exit code of a process whose background tasks cannot be kept 
 
 _LAST_WORK = 3.0  # seconds for what a process does before its tasks end, such as writing what it has taken
 _LONGEST_STOP = 9.0  # seconds from the signal to the end
-_SERVERS = ("ds", "salesdb", "redis")  # whose state the heartbeat tells
+_SERVERS = {server.name for server in SERVERS}  # whose state the heartbeat sends
 
 
 class _Closeable(Protocol):
@@ -133,7 +134,7 @@ class Runtime:
         for name, work, once in self._tasks:
             self._supervisor.start(name, work, once=once)
         needed = {name: one.check for name, one in self.dependencies.items() if name in _SERVERS}
-        self._supervisor.start("heartbeat", lambda: heartbeat.beat(self.process, self.broadcast, needed))
+        self._supervisor.start("heartbeat", lambda: heartbeat.run(self.process, self.broadcast, needed))
         for name in first:
             await wait_for(name, *self.dependencies[name])
         self.is_started = True

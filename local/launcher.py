@@ -17,6 +17,7 @@ from urllib.error import URLError
 import msgspec
 
 from common.settings import ROOT, Settings, host_and_port
+from common.topology import PROCESSES, Process
 from local.servers import (
     EmbeddedPostgres,
     EmbeddedValkey,
@@ -50,31 +51,22 @@ class Part(NamedTuple):
 
 def parts(settings: Settings, copies: Mapping[str, int] | None = None) -> list[Part]:
     """The processes of the system; `copies`: how many of those of which there is to be more than one."""
-    python, arq = sys.executable, str(Path(sys.executable).with_name("arq"))
-    console = [python, "console.py"]
-    made = [
-        Part("rpc", [*console, "rpc", "serve"], address=settings.rpc_address),
-        Part("webapi", [*console, "webapi", "serve"], f"http://{settings.webapi_host}:{settings.webapi_port}/ready"),
-        Part(
-            "salesapi",
-            [*console, "salesapi", "serve"],
-            f"http://{settings.salesapi_host}:{settings.salesapi_port}/ready",
-        ),
-        Part("carrier", [*console, "carrier", "serve"], f"{settings.carrier_url}/health"),
-        Part(
-            "general_worker",
-            [arq, "webapi.webapi.worker_swarm.general_worker.WorkerSettings"],
-            line="general worker is ready",
-        ),
-        Part(
-            "sales_worker",
-            [arq, "salesapi.salesapi.worker_swarm.sales_worker.WorkerSettings"],
-            line="sales worker is ready",
-        ),
-    ]
+    made = [_part(process, settings) for process in PROCESSES]
     for part in made.copy():
         made += [part._replace(name=f"{part.name}-{n}") for n in range(2, (copies or {}).get(part.name, 1) + 1)]
     return made
+
+
+def _part(process: Process, settings: Settings) -> Part:
+    """A worker says in its log that it is ready, since its metrics may be switched off; rpc listens when it is."""
+    program, *arguments = process.command
+    if program == "arq":
+        command = [str(Path(sys.executable).with_name("arq")), *arguments]
+        return Part(process.name, command, line=f"{process.name.replace('_', ' ')} is ready")
+    command = [sys.executable, program, *arguments]
+    if process.metrics_on:
+        return Part(process.name, command, address=process.address(settings))
+    return Part(process.name, command, f"{process.metrics_url(settings)}/ready")
 
 
 class System:

@@ -6,8 +6,8 @@ import time
 import structlog
 
 from common.database import Database
-from common.observability.metrics import AuditMetrics
 from rpc.audit import audit
+from rpc.metrics import AuditMetrics
 
 log = structlog.get_logger()
 

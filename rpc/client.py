@@ -10,7 +10,8 @@ import msgspec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from common.auth.principal import Principal
-from common.observability.counters import counts
+from common.observability.counters import counters
+from common.topology import GRPC_CALLS
 from rpc.security import ClientSecurity
 from rpc.stubs import bulksms_pb2, bulksms_pb2_grpc, workspace_credit_pb2, workspace_credit_pb2_grpc
 from rpc.tracing import client_interceptors
@@ -158,7 +159,7 @@ class RpcClient:
             raise RpcUnavailableError(f"{service or 'rpc'} is not serving")
 
     async def _ask(self, method: Callable[..., Awaitable[Reply]], request: Any) -> Reply:
-        counts["grpc"] += 1
+        counters[GRPC_CALLS] += 1
         try:
             return await method(request, timeout=self._timeout, wait_for_ready=True, metadata=self._security.metadata())
         except grpc.aio.AioRpcError as error:

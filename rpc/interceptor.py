@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import grpc
 
 from common.observability import tracing
-from common.observability.metrics import RpcMetrics
+from rpc.metrics import RpcMetrics
 from rpc.tracing import parent_of
 
 _Details = grpc.HandlerCallDetails

@@ -15,11 +15,11 @@ from bulksms.campaigns import CampaignNotFoundError, progress
 from common.auth.loopback import is_loopback, require
 from common.database import UNAVAILABLE, Database
 from common.money import MoneyError, parse_credits
-from common.observability.metrics import AuditMetrics, RpcMetrics
 from common.runtime import Runtime, run
 from common.settings import Settings
 from rpc.audit_task import keep_auditing
 from rpc.interceptor import CallMetrics
+from rpc.metrics import AuditMetrics, RpcMetrics
 from rpc.security import Guard, server_credentials
 from rpc.stubs import bulksms_pb2, bulksms_pb2_grpc, workspace_credit_pb2, workspace_credit_pb2_grpc
 from workspace import credit, keys

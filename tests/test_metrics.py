@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
 
 from common.jobs import JobQueue
+from common.topology import PROCESSES
 from local.servers import free_port
 from tests.client import Client, csv_of
 from tests.conftest import ROOT, until
@@ -24,14 +25,7 @@ Samples = dict[tuple[str, ...], float]
 
 def addresses(client: Client) -> dict[str, str]:
     """Where each process serves /metrics."""
-    settings = client.settings
-    ports = {
-        "rpc": settings.rpc_metrics_port,
-        "general_worker": settings.general_metrics_port,
-        "sales_worker": settings.sales_metrics_port,
-    }
-    beside = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
-    return {"webapi": client.webapi, "salesapi": client.salesapi, "carrier": client.carrier, **beside}
+    return {process.name: process.metrics_url(client.settings) for process in PROCESSES}
 
 
 async def scrape(client: Client) -> Samples:
@@ -133,14 +127,13 @@ async def test_a_job_waits_until_a_worker_has_begun_it(client: Client) -> None:
         await jobs.close()
 
 
-async def test_rpc_and_the_workers_tell_that_they_are_ready(client: Client) -> None:
-    parts = {"rpc": {"ds", "salesdb"}, "general_worker": {"ds", "redis"}, "sales_worker": {"salesdb", "redis", "rpc"}}
-    for process, needed in parts.items():
-        address = addresses(client)[process]
+async def test_every_process_says_that_it_is_ready_and_what_it_needs(client: Client) -> None:
+    for process in PROCESSES:
+        address = process.metrics_url(client.settings)
         assert (await client.http.get(f"{address}/health")).json() == {"status": "up"}
         answer = await client.http.get(f"{address}/ready")
         assert answer.status_code == 200, answer.text
-        assert set(answer.json()["parts"]) == {"tasks", *needed}
+        assert set(answer.json()["parts"]) == {"tasks", *process.needs}, process.name
 
 
 async def test_a_worker_tells_which_part_it_waits_for(client: Client, tmp_path: Path) -> None:

@@ -93,6 +93,7 @@ async def test_the_answers_of_a_campaign_s_life_are_as_documented(client: Client
     await call(web, "GET", f"/bulksms/{{bulksms_id}}{one}", 200)
     await call(web, "GET", "/workspaces", 200)
     await call(web, "GET", "/system/flows", 200)
+    await call(web, "GET", "/system/topology", 200)
     await call(web, "GET", "/ready", 200)
 
 

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from common.topology import PROCESSES
 from tests.client import Client
 from tests.conftest import ROOT
 from tests.test_metrics import addresses
@@ -81,12 +82,14 @@ def test_compose_runs_what_the_system_runs_and_prometheus_scrapes_it() -> None:
     assert default == {"db_ds", "db_salesdb", "redis"}
     config = yaml.safe_load((MONITORING / "prometheus.yaml").read_text())
     scraped = {job["static_configs"][0]["targets"][0] for job in config["scrape_configs"]}
+    assert {target.partition(":")[0] for target in scraped} == {process.name for process in PROCESSES}
     for target in scraped:
         name, port = target.split(":")
         assert services[name]["ports"] == [f"127.0.0.1:{port}:{port}"]
         assert services[name]["healthcheck"]
         assert services[name]["profiles"] == ["system"]
-    assert len(scraped) == 6
+    for process in PROCESSES:
+        assert services[process.name]["command"][-len(process.command) :] == list(process.command)
     for name, service in services.items():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
 

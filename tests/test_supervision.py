@@ -18,21 +18,16 @@ from redis.asyncio import Redis
 from websockets.asyncio.client import connect
 
 from common import supervisor
-from common.broadcast import CAMPAIGN_PROGRESS
-from common.jobs import GENERAL_QUEUE, SALES_QUEUE
-from common.observability import heartbeat
 from common.runtime import FAILED
 from common.supervisor import Supervisor, TaskFailedError
+from common.topology import CHANNELS, GENERAL_QUEUE, PROCESSES, SALES_QUEUE
 from local.launcher import System
 from tests.books import check_books
 from tests.client import Client, csv_of
 from tests.conftest import ROOT, until
-from webapi.webapi import credit_events
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Inject = Callable[..., None]
-
-CHANNELS = (credit_events.CHANNEL, CAMPAIGN_PROGRESS, heartbeat.CHANNEL)
 
 _INJECTION = {"PYTHONPATH": os.pathsep.join((str(ROOT / "tests" / "injection"), str(ROOT)))}
 
@@ -47,15 +42,8 @@ _TASKS = {
 }
 
 
-def metrics_url(client: Client, process: str) -> str:
-    settings = client.settings
-    ports = {
-        "rpc": settings.rpc_metrics_port,
-        "general_worker": settings.general_metrics_port,
-        "sales_worker": settings.sales_metrics_port,
-    }
-    beside = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
-    return {"webapi": client.webapi, "salesapi": client.salesapi, "carrier": client.carrier, **beside}[process]
+def metrics_url(client: Client, name: str) -> str:
+    return next(process.metrics_url(client.settings) for process in PROCESSES if process.name == name)
 
 
 async def counted(client: Client, process: str) -> dict[tuple[str, str], float]:

@@ -1,12 +1,12 @@
-"""Counts of this process since its start: what has passed through it, and what has failed in it.
+"""What this process has done since its start, and what has failed in it, counted by name.
 
-Whoever does something counts it where it is done, `counts["callbacks"] += 1`; nothing else happens there. `counts` is
-shown on /system once a second, `failures` stands in /metrics.
+Whoever does something counts it there: `counters[topology.CALLBACKS] += 1`. The heartbeat sends `counters`, and /system
+shows their rates; their names stand in common/topology.py. `failures` stands in /metrics.
 """
 
 from collections import defaultdict
 
-counts: defaultdict[str, int] = defaultdict(int)
+counters: defaultdict[str, int] = defaultdict(int)
 
 # By kind and name: `task` (a background task that failed), `observer` (a callback of ours that raised), `job` (one that
 # raised), `channel` and `queue` (a message, or a member, that could not be read and was dropped).

@@ -1,6 +1,6 @@
-"""Every process tells once a second that it lives, what has flowed through it and whether the servers it needs answer.
+"""Every process publishes a heartbeat once a second: its counters, and whether the servers that it needs answer.
 
-It is news that may be missed: the counts are totals, so the next pulse makes good for a lost one.
+A heartbeat may be lost: the counters are totals, so the next one makes up for it.
 """
 
 import asyncio
@@ -11,46 +11,45 @@ from collections.abc import Awaitable, Callable, Mapping
 import msgspec
 
 from common.broadcast import KrispBroadcast, News
-from common.observability.counters import counts
-
-CHANNEL = "system_flows"
+from common.observability.counters import counters
+from common.topology import HEARTBEAT_CHANNEL
 
 _PERIOD = 1.0  # seconds
-_PATIENCE = 0.8  # seconds for a server to answer
+_SERVER_TIMEOUT = 0.8  # seconds
 
 
-class Pulse(msgspec.Struct):
+class Heartbeat(msgspec.Struct):
     """One process at one moment: `at` in seconds of its own clock, counts since its start, and each server's state."""
 
-    service: str
+    process: str = msgspec.field(name="service")
     pid: int
     at: float
-    counts: dict[str, int]
+    counters: dict[str, int] = msgspec.field(name="counts")
     servers: dict[str, str]  # "ok", or why it is not
 
 
-async def beat(service: str, broadcast: KrispBroadcast, servers: Mapping[str, Callable[[], Awaitable[object]]]) -> None:
-    """Tell until cancelled. `servers`: by name, what raises if it does not answer.
+async def run(process: str, broadcast: KrispBroadcast, servers: Mapping[str, Callable[[], Awaitable[object]]]) -> None:
+    """Publish until cancelled. `servers`: by name, what raises if it does not answer.
 
-    Without Redis the pulse is heard in this process only: so webapi can still tell that Redis is away.
+    Without Redis a heartbeat reaches this process only: so webapi can still show that Redis does not answer.
     """
-    topic = f"{service}/{os.getpid()}"
+    topic = f"{process}/{os.getpid()}"
     while True:
-        begun = time.monotonic()
+        started = time.monotonic()
         states = await asyncio.gather(*(_state(check) for check in servers.values()))
-        pulse = Pulse(service, os.getpid(), time.monotonic(), counts, dict(zip(servers, states, strict=True)))
-        data = msgspec.json.encode(pulse)
+        heartbeat = Heartbeat(process, os.getpid(), time.monotonic(), counters, dict(zip(servers, states, strict=True)))
+        data = msgspec.json.encode(heartbeat)
         try:
-            async with asyncio.timeout(_PATIENCE):
-                await broadcast.publish(CHANNEL, topic, data)
-        except Exception:  # Redis is away: said by whoever needs it for more than this
-            broadcast.deliver(News(CHANNEL, topic, data))
-        await asyncio.sleep(max(0.0, begun + _PERIOD - time.monotonic()))
+            async with asyncio.timeout(_SERVER_TIMEOUT):
+                await broadcast.publish(HEARTBEAT_CHANNEL, topic, data)
+        except Exception:  # Redis does not answer: logged by whoever needs it for more than this
+            broadcast.deliver(News(HEARTBEAT_CHANNEL, topic, data))
+        await asyncio.sleep(max(0.0, started + _PERIOD - time.monotonic()))
 
 
 async def _state(check: Callable[[], Awaitable[object]]) -> str:
     try:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_SERVER_TIMEOUT):
             await check()
     except Exception as error:
         return str(error) or type(error).__name__

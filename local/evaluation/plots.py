@@ -5,6 +5,7 @@ from typing import Any
 
 import matplotlib
 
+from common.topology import SERVERS
 from local.evaluation.processes import NAMES
 from local.evaluation.sampling import STATUSES, Evaluation
 
@@ -16,7 +17,7 @@ from matplotlib import pyplot  # it takes the backend when imported
 # colour of the service that owns it.
 _PALETTE = ("#0072B2", "#D55E00", "#CC79A7", "#999999", "#009E73", "#E69F00", "#0072B2", "#D55E00", "#000000")
 _PROCESSES = dict(zip(NAMES, _PALETTE, strict=True))
-_DASHED = {"postgresql ds", "postgresql salesdb", "valkey"}
+_DASHED = {server.program for server in SERVERS}
 _STATUSES = dict(zip(STATUSES, ("#DDDDDD", "#56B4E9", "#009E73", "#E69F00", "#D55E00"), strict=True))
 _BESIDE: dict[str, Any] = {
     "loc": "center left", "bbox_to_anchor": (1.0, 0.5), "fontsize": 8, "frameon": False, "reverse": True

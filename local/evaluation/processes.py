@@ -14,21 +14,13 @@ from urllib.parse import urlsplit
 import psutil
 
 from common.settings import Settings
+from common.topology import DS, PROCESSES, REDIS, SALESDB, SERVERS
 
 # In the order of the plots: the same process has the same colour in all of them.
-NAMES = (
-    "webapi",
-    "salesapi",
-    "rpc",
-    "carrier",
-    "general_worker",
-    "sales_worker",
-    "postgresql ds",
-    "postgresql salesdb",
-    "valkey",
-)
+NAMES = (*(process.name for process in PROCESSES), *(server.program for server in SERVERS))
 
-_OURS = re.compile(r"console\.py (webapi|salesapi|rpc|carrier) serve$|\.(general_worker|sales_worker)\.WorkerSettings$")
+_COMMANDS = {" ".join(process.command): process.name for process in PROCESSES}
+_PROGRAMS = {server.name: server.program for server in SERVERS}
 _REDIS = re.compile(r"(?:valkey|redis)-server .*:(\d+)")
 _POSTMASTER = re.compile(r"\S*postgres(?: |$)")  # its children are called `postgres: ...`
 _PORT = re.compile(r" -p ?(\d+)")
@@ -57,8 +49,8 @@ class Processes:
     def __init__(self, settings: Settings) -> None:
         self._redis_port = _redis_port(settings.redis_url)
         self._databases = {
-            "postgresql ds": urlsplit(settings.ds_dsn),
-            "postgresql salesdb": urlsplit(settings.salesdb_dsn),
+            _PROGRAMS[DS]: urlsplit(settings.ds_dsn),
+            _PROGRAMS[SALESDB]: urlsplit(settings.salesdb_dsn),
         }
         self._begun = time.time()
         self._seen: dict[psutil.Process, _Seen | None] = {}
@@ -113,19 +105,19 @@ class Processes:
             return None
 
     def _ours(self, process: psutil.Process, command: str) -> str | None:
-        match = _OURS.search(command)
-        if match is None:
+        name = next((name for ending, name in _COMMANDS.items() if command.endswith(ending)), None)
+        if name is None:
             return None
         try:
-            told = process.environ().get("REDIS_URL")
+            redis_url = process.environ().get("REDIS_URL")
         except psutil.Error:
-            told = None
-        others = told is not None and _redis_port(told) != self._redis_port
-        return None if others else match[1] or match[2]
+            redis_url = None
+        is_of_another_system = redis_url is not None and _redis_port(redis_url) != self._redis_port
+        return None if is_of_another_system else name
 
     def _valkey(self, command: str) -> str | None:
         match = _REDIS.search(command)
-        return "valkey" if match and int(match[1]) == self._redis_port else None
+        return _PROGRAMS[REDIS] if match and int(match[1]) == self._redis_port else None
 
     def _database(self, one: _Seen, seen: Iterable[_Seen]) -> str | None:
         """Which database a PostgreSQL serves: by its port, in a container by what its children say they work on."""

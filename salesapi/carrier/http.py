@@ -6,7 +6,8 @@ import aiohttp
 import msgspec
 
 from common.observability import tracing
-from common.observability.counters import counts
+from common.observability.counters import counters
+from common.topology import BATCHES, MESSAGES
 from salesapi.carrier.port import (
     CarrierBusyError,
     CarrierRefusedError,
@@ -53,8 +54,8 @@ class HttpCarrier:
 
     async def submit(self, key: str, messages: Sequence[Message]) -> Submission:
         """Hand over a batch under its idempotency key."""
-        counts["batches"] += 1
-        counts["messages"] += len(messages)
+        counters[BATCHES] += 1
+        counters[MESSAGES] += len(messages)
         body = msgspec.json.encode(Batch(self._callback_url, list(messages)))
         headers = {"Content-Type": "application/json"}
         if self.idempotent:

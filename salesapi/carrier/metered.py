@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from common.observability import tracing
-from common.observability.metrics import SendingMetrics
+from salesapi.carrier.metrics import CarrierMetrics
 from salesapi.carrier.port import (
     Carrier,
     CarrierBusyError,
@@ -26,7 +26,7 @@ _OUTCOMES: dict[type[CarrierError], str] = {
 class MeteredCarrier:
     """Hands on to `carrier` and counts what it answers."""
 
-    def __init__(self, carrier: Carrier, metrics: SendingMetrics) -> None:
+    def __init__(self, carrier: Carrier, metrics: CarrierMetrics) -> None:
         self._carrier = carrier
         self._metrics = metrics
 

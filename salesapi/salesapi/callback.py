@@ -19,7 +19,8 @@ from bulksms.reports import Step
 from bulksms.status import SmsStatus
 from common.auth.signatures import HEADER
 from common.database import UNAVAILABLE
-from common.observability.counters import counts
+from common.observability.counters import counters
+from common.topology import CALLBACKS, REPORTS
 from common.web.problems import Problem, unavailable
 from common.web.requests import NOT_JSON, not_json, read_body
 from salesapi.salesapi.callback_signatures import Signatures
@@ -56,8 +57,8 @@ def decode(body: bytes | bytearray) -> tuple[list[Step], int]:
         hint = f"send {{message_id, status, timestamp, error_code?}} or an array of up to {_MOST_REPORTS}"
         raise Problem(400, "Reports not understood", f"{not_json(error)}; {hint}") from None
     reports = decoded if isinstance(decoded, list) else [decoded]
-    counts["callbacks"] += 1
-    counts["reports"] += len(reports)
+    counters[CALLBACKS] += 1
+    counters[REPORTS] += len(reports)
     steps = [
         Step(*row, _STATUSES[report.status], report.error_code, report.timestamp)
         for report in reports

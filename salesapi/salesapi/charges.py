@@ -6,9 +6,10 @@ import structlog
 
 from bulksms.outbox import Entry
 from common.batcher import Batcher
-from common.jobs import GENERAL_QUEUE, JobQueue, JobsUnavailableError
+from common.jobs import JobQueue, JobsUnavailableError
 from common.observability import tracing
-from common.observability.counters import counts
+from common.observability.counters import counters
+from common.topology import CHARGES, DEDUCT_CREDIT, GENERAL_QUEUE
 
 log = structlog.get_logger()
 
@@ -26,9 +27,9 @@ def charge_batcher(jobs: JobQueue) -> Batcher[Entry]:
 
 async def send(jobs: JobQueue, entries: Sequence[Entry]) -> None:
     """Send entries as one job; if Redis is away, leave them to the relay."""
-    counts["charges"] += len(entries)
+    counters[CHARGES] += len(entries)
     try:
         with tracing.span("send charges", campaigns=(entry.bulksms_id for entry in entries), entries=len(entries)):
-            await jobs.send(GENERAL_QUEUE, "deduct_credit", [entry.as_job() for entry in entries])
+            await jobs.send(GENERAL_QUEUE, DEDUCT_CREDIT, [entry.as_job() for entry in entries])
     except JobsUnavailableError as error:
         log.warning("charges wait in the outbox", entries=len(entries), reason=str(error))

@@ -11,7 +11,7 @@ from common.auth import loopback
 from common.auth.middleware import Access, Keyring
 from common.auth.rate_limit import Limiter
 from common.observability import metrics, tracing
-from common.observability.metrics import CallbackMetrics, HttpMetrics
+from common.observability.metrics import HttpMetrics
 from common.runtime import Runtime, run
 from common.settings import Settings
 from common.web import openapi, problems, server
@@ -26,7 +26,7 @@ from salesapi.salesapi.charges import charge_batcher
 from salesapi.salesapi.controls import Controls
 from salesapi.salesapi.create import Create
 from salesapi.salesapi.endpoints import Endpoints
-from salesapi.salesapi.metrics import on_flush, on_problem
+from salesapi.salesapi.metrics import CallbackMetrics, on_flush, on_problem
 from salesapi.salesapi.operations import DOCUMENT
 from salesapi.salesapi.progress import ProgressNews
 from salesapi.salesapi.running import Runner

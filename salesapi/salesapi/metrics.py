@@ -1,16 +1,94 @@
-"""How salesapi and its worker count: what a flush was, and how the state that all processes share stands."""
+"""The metrics of salesapi and its worker: callbacks by flush, the worker's schedule, and the state that all share."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
 from bulksms import totals
 from bulksms.report_writer import Flush
 from common.database import Database
-from common.jobs import GENERAL_QUEUE, SALES_QUEUE, JobQueue
+from common.jobs import JobQueue
 from common.observability import tracing
-from common.observability.metrics import CallbackMetrics, HttpMetrics, Refresh, StateMetrics
+from common.observability.metrics import LATENCY_BUCKETS, HttpMetrics, Refresh
+from common.topology import QUEUES
 
 _PATH = "/callback"
+
+
+class CallbackMetrics:
+    """The callback writer, a flush at a time: counting each report would cost what group commit has saved."""
+
+    def __init__(self, metrics: CollectorRegistry) -> None:
+        reports = Counter(
+            "bulksms_reports_total",
+            "Delivery reports by what became of them: applied, stale (nothing new), unknown, failed (not committed).",
+            ["outcome"],
+            registry=metrics,
+        )
+        self.applied, self.stale, self.unknown, self.failed = (
+            reports.labels(outcome) for outcome in ("applied", "stale", "unknown", "failed")
+        )
+        self.flush_reports = Histogram(
+            "bulksms_flush_reports",
+            "Reports that shared one commit: the load sets it, up to CALLBACK_FLUSH.",
+            buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000),
+            registry=metrics,
+        )
+        self.flush_seconds = Histogram(
+            "bulksms_flush_seconds", "One flush: its UPDATE and its commit.", buckets=LATENCY_BUCKETS, registry=metrics
+        )
+        self.lag = Histogram(
+            "bulksms_callback_lag_seconds",
+            "From the carrier's timestamp of the first report in a flush (the one that waited longest) to its commit.",
+            buckets=(*LATENCY_BUCKETS, 30.0, 60.0, 300.0, 3600.0),
+            registry=metrics,
+        )
+        self.waiting = Gauge(
+            "bulksms_reports_waiting",
+            "Reports taken and not yet committed; at CALLBACK_BUFFER the answer is 503.",
+            registry=metrics,
+        )
+
+
+class StateMetrics:
+    """What all processes share, as salesdb and Redis have it. Every sales worker shows the same: take the max."""
+
+    def __init__(self, metrics: CollectorRegistry) -> None:
+        self.jobs = Gauge("bulksms_jobs_waiting", "Jobs that are due and not begun.", ["queue"], registry=metrics)
+        self.oldest_job = Gauge(
+            "bulksms_jobs_oldest_seconds", "How long the first of them has waited.", ["queue"], registry=metrics
+        )
+        self.outbox_entries = Gauge(
+            "bulksms_outbox_entries", "Charges and releases that ds has not settled.", registry=metrics
+        )
+        self.outbox_credits = Gauge("bulksms_outbox_credits", "Their amount.", registry=metrics)
+        self.outbox_oldest = Gauge(
+            "bulksms_outbox_oldest_seconds", "How long the oldest of them has waited.", registry=metrics
+        )
+        self.campaigns = Gauge("bulksms_campaigns", "Campaigns by status.", ["status"], registry=metrics)
+        self.messages = Gauge(
+            "bulksms_messages",
+            "Messages by status, from their campaigns' counters.",
+            ["status"],
+            registry=metrics,
+        )
+
+
+class SendingMetrics:
+    """What the sales worker does on its schedule."""
+
+    def __init__(self, metrics: CollectorRegistry) -> None:
+        self.relayed = Counter(
+            "bulksms_outbox_relayed_total",
+            "Outbox entries sent again because ds had not settled them in time.",
+            registry=metrics,
+        )
+        self.expired = Counter(
+            "bulksms_messages_expired_total",
+            "Messages made undelivered since no report came within their validity.",
+            registry=metrics,
+        )
 
 
 def on_flush(http: HttpMetrics, callbacks: CallbackMetrics) -> Callable[[Flush], None]:
@@ -31,7 +109,7 @@ def on_flush(http: HttpMetrics, callbacks: CallbackMetrics) -> Callable[[Flush],
             callbacks.unknown.inc(flush.unknown)
         campaigns = (step.bulksms_id for step in flush.steps)
         with tracing.span("commit reports", campaigns=campaigns, seconds=flush.seconds, reports=len(flush.steps)):
-            pass  # it is over: the span is only told
+            pass  # it is over: the span only reports it
         if flush.steps and (told_at := flush.steps[0].told_at):
             late = (datetime.now(UTC) - told_at).total_seconds()
             callbacks.lag.observe(max(0.0, late))  # the carrier's clock may be ahead of ours
@@ -48,7 +126,7 @@ def state_reader(salesdb: Database, jobs: JobQueue, state: StateMetrics) -> list
     """What reads the shared state: each by itself, so that one part that is away hides nothing of the other."""
 
     async def queues() -> None:
-        for queue in (GENERAL_QUEUE, SALES_QUEUE):
+        for queue in QUEUES:
             waiting = await jobs.waiting(queue)
             state.jobs.labels(queue).set(waiting.jobs)
             state.oldest_job.labels(queue).set(waiting.oldest)

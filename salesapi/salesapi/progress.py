@@ -11,8 +11,9 @@ import structlog
 
 from bulksms import campaigns
 from common.batcher import Batcher
-from common.broadcast import CAMPAIGN_PROGRESS, KrispBroadcast
+from common.broadcast import KrispBroadcast
 from common.database import Database
+from common.topology import CAMPAIGN_CHANNEL
 
 log = structlog.get_logger()
 
@@ -34,7 +35,7 @@ class ProgressNews:
             for campaign in await campaigns.get_many(self._salesdb, list(set(moved))):
                 topic = f"{campaign.workspace_id}/{campaign.id}"
                 await self._broadcast.publish(
-                    CAMPAIGN_PROGRESS, topic, msgspec.json.encode(campaigns.progress(campaign))
+                    CAMPAIGN_CHANNEL, topic, msgspec.json.encode(campaigns.progress(campaign))
                 )
         except Exception as error:
             log.warning("news of campaigns not told", reason=str(error) or type(error).__name__)

@@ -10,8 +10,9 @@ from bulksms.campaigns import Campaign
 from bulksms.lifecycle import WrongStateError
 from bulksms.outbox import Entry
 from common.database import Database
-from common.jobs import SALES_QUEUE, JobQueue, JobsUnavailableError
+from common.jobs import JobQueue, JobsUnavailableError
 from common.observability import tracing
+from common.topology import SALES_QUEUE, SEND_CAMPAIGN
 from rpc.client import InsufficientCreditError, NotFoundError, ReservationConflictError, RpcClient, RpcUnavailableError
 from salesapi.salesapi.present import encode
 
@@ -95,6 +96,6 @@ class Runner:
         try:
             with tracing.span("ask for sending", campaigns=[bulksms_id]):
                 for _ in range(lanes or self._lanes):
-                    await self._jobs.send(SALES_QUEUE, "send_campaign", str(bulksms_id))
+                    await self._jobs.send(SALES_QUEUE, SEND_CAMPAIGN, str(bulksms_id))
         except JobsUnavailableError as error:
             log.warning("sending waits for the schedule", bulksms_id=str(bulksms_id), reason=str(error))

@@ -9,11 +9,12 @@ from functools import partial
 import asyncpg
 from redis.asyncio import Redis
 
+from common import topology
 from local.servers import EmbeddedPostgres, EmbeddedValkey
 from tests.faults.field import Field
 
-PROCESSES = ("salesapi", "webapi", "rpc", "general_worker", "sales_worker", "carrier")
-DATABASES = ("ds", "salesdb")
+PROCESSES = tuple(process.name for process in topology.PROCESSES)
+DATABASES = (topology.DS, topology.SALESDB)
 TROUBLES = ("busy", "error", "drop", "lose_answer", "half_answer", "hang")
 
 Strike = Callable[[Field], Awaitable[None]]
@@ -125,7 +126,7 @@ def _valkey(field: Field) -> EmbeddedValkey:
 
 
 def _postgres(field: Field, name: str) -> EmbeddedPostgres:
-    server = field.system.ds if name == "ds" else field.system.salesdb
+    server = field.system.ds if name == topology.DS else field.system.salesdb
     assert server is not None
     return server
 

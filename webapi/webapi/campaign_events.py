@@ -11,7 +11,8 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from common.broadcast import CAMPAIGN_PROGRESS, KrispBroadcast, News
+from common.broadcast import KrispBroadcast, News
+from common.topology import CAMPAIGN_CHANNEL
 from rpc.client import Progress, RpcClient
 
 log = structlog.get_logger()
@@ -38,7 +39,7 @@ async def tell(
             await say(msgspec.json.encode(_Told(progress)))
 
     # Listen first, ask afterwards: a change between the two is in the mailbox.
-    with broadcast.subscribe(CAMPAIGN_PROGRESS, [str(one) for one in workspaces]) as news:
+    with broadcast.subscribe(CAMPAIGN_CHANNEL, [str(one) for one in workspaces]) as news:
         for workspace_id in workspaces:
             for progress in await _newest(rpc, workspace_id):
                 await say_if_news(progress)
@@ -55,10 +56,10 @@ async def true_up(rpc: RpcClient, broadcast: KrispBroadcast, period: float = 2.0
     """Every `period` seconds, tell this process's watchers what the rpc node says of their campaigns."""
     while True:
         await asyncio.sleep(period)
-        for workspace in broadcast.topics(CAMPAIGN_PROGRESS):
+        for workspace in broadcast.topics(CAMPAIGN_CHANNEL):
             for progress in await _newest(rpc, UUID(workspace)):
                 topic = f"{workspace}/{progress.bulksms_id}"
-                broadcast.deliver(News(CAMPAIGN_PROGRESS, topic, msgspec.json.encode(progress)))
+                broadcast.deliver(News(CAMPAIGN_CHANNEL, topic, msgspec.json.encode(progress)))
 
 
 async def _newest(rpc: RpcClient, workspace_id: UUID) -> list[Progress]:

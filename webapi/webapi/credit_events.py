@@ -9,10 +9,9 @@ import structlog
 
 from common.broadcast import KrispBroadcast, News
 from common.database import Database
+from common.topology import CREDIT_CHANNEL
 from workspace import credit
 from workspace.credit import Credit
-
-CHANNEL = "workspace_credit"
 
 log = structlog.get_logger()
 
@@ -41,7 +40,7 @@ def encode(now: Credit) -> bytes:
 async def publish(broadcast: KrispBroadcast, now: Credit) -> None:
     """Tell all who watch the workspace. It is news only: whoever misses it is put right by `true_up`."""
     try:
-        await broadcast.publish(CHANNEL, str(now.workspace_id), encode(now))
+        await broadcast.publish(CREDIT_CHANNEL, str(now.workspace_id), encode(now))
     except Exception as error:
         log.warning("news not told", workspace_id=str(now.workspace_id), reason=str(error))
 
@@ -54,11 +53,11 @@ async def true_up(ds: Database, broadcast: KrispBroadcast, period: float = 2.0) 
     """
     while True:
         await asyncio.sleep(period)
-        watched = broadcast.topics(CHANNEL)
+        watched = broadcast.topics(CREDIT_CHANNEL)
         if not watched:
             continue
         try:
             for now in await credit.get_many(ds, [UUID(topic) for topic in watched]):
-                broadcast.deliver(News(CHANNEL, str(now.workspace_id), encode(now)))
+                broadcast.deliver(News(CREDIT_CHANNEL, str(now.workspace_id), encode(now)))
         except Exception as error:
             log.warning("cannot true up the watchers", reason=str(error) or type(error).__name__)

@@ -12,8 +12,9 @@ from starlette.routing import Route
 
 from common.auth.middleware import caller
 from common.database import Database
-from common.jobs import GENERAL_QUEUE, JobQueue, JobsUnavailableError
+from common.jobs import JobQueue, JobsUnavailableError
 from common.money import MoneyError, parse_credits
+from common.topology import GENERAL_QUEUE, TOPUP_CREDIT
 from common.web.problems import Problem, unavailable
 from common.web.requests import json_response, read_json, read_query
 from rpc.client import NotFoundError, Progress, RpcClient, RpcUnavailableError
@@ -122,7 +123,7 @@ class Endpoints:
         reference = asked.reference or uuid4().hex
         try:
             done = await self._jobs.call(
-                GENERAL_QUEUE, "topup_credit", str(workspace_id), str(amount), reference, timeout=5
+                GENERAL_QUEUE, TOPUP_CREDIT, str(workspace_id), str(amount), reference, timeout=5
             )
         except JobsUnavailableError as error:
             raise unavailable(f"{error} (send the same reference {reference!r} again: it is added once)") from None

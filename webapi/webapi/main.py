@@ -7,22 +7,23 @@ from starlette.routing import Route, WebSocketRoute
 
 from common.auth.middleware import Access, Keyring
 from common.auth.rate_limit import Limiter
-from common.broadcast import CAMPAIGN_PROGRESS
-from common.observability import heartbeat, metrics, tracing
-from common.observability.heartbeat import Pulse
-from common.observability.metrics import HttpMetrics, WebSocketMetrics
+from common.observability import metrics, tracing
+from common.observability.heartbeat import Heartbeat
+from common.observability.metrics import HttpMetrics
 from common.runtime import Runtime, run
 from common.settings import Settings
+from common.topology import CAMPAIGN_CHANNEL, CREDIT_CHANNEL, HEARTBEAT_CHANNEL
 from common.web import openapi, problems, server
 from common.web.health import health_routes
 from common.web.request_id import RequestIds
 from rpc import security
 from rpc.client import Progress, RpcClient, RpcTokenError
-from webapi.webapi import campaign_events, credit_events, pages
+from webapi.webapi import campaign_events, credit_events, pages, system_topology
 from webapi.webapi.credit_events import CreditNews
 from webapi.webapi.endpoints import Endpoints
+from webapi.webapi.metrics import WebSocketMetrics
 from webapi.webapi.operations import DOCUMENT
-from webapi.webapi.system_status import SystemView
+from webapi.webapi.system_status import SystemMonitor
 from webapi.webapi.websocket import CreditSocket, ReadyFrames
 from workspace import keys
 
@@ -39,20 +40,21 @@ async def _main(runtime: Runtime) -> None:
     rpc = runtime.need("rpc", RpcClient(settings.rpc_address, settings.rpc_timeout, security.of_client(settings)))
     keyring = Keyring(partial(keys.verify, ds), settings.webapi_host, settings.key_cache)
     limiter = runtime.own(Limiter.connect(settings.redis_url, settings.rate_limit, settings.rate_burst))
-    broadcast, system = runtime.broadcast, SystemView()
-    broadcast.expect(credit_events.CHANNEL, CreditNews)
-    broadcast.expect(CAMPAIGN_PROGRESS, Progress)
-    broadcast.expect(heartbeat.CHANNEL, Pulse)
+    broadcast, system = runtime.broadcast, SystemMonitor()
+    broadcast.expect(CREDIT_CHANNEL, CreditNews)
+    broadcast.expect(CAMPAIGN_CHANNEL, Progress)
+    broadcast.expect(HEARTBEAT_CHANNEL, Heartbeat)
     runtime.task("pub/sub", broadcast.run)
     runtime.task("credit check", partial(credit_events.true_up, ds, broadcast))
     runtime.task("campaign check", partial(campaign_events.true_up, rpc, broadcast))
-    runtime.task("system status", partial(system.listen, broadcast))
+    runtime.task("system status", partial(system.run, broadcast))
     runtime.task_once("key warning", keyring.warn_if_open)
     app = Starlette(
         routes=[
             *Endpoints(ds, jobs, rpc).routes,
             *health_routes(runtime.dependencies),
             Route("/system/flows", system.endpoint),
+            Route("/system/topology", system_topology.endpoint),
             metrics.route(runtime.registry),
             *openapi.routes(DOCUMENT),
             WebSocketRoute("/ws", CreditSocket(ds, broadcast, rpc, keyring, WebSocketMetrics(runtime.registry))),

@@ -4,7 +4,8 @@ from common.web.openapi import HEALTH, Operation, document
 from rpc.client import Progress
 from webapi.webapi.credit_events import CreditNews
 from webapi.webapi.endpoints import ProgressList, ToppedUp, TopUp, WorkspacePage, WorkspacesQuery
-from webapi.webapi.system_status import SystemFlows
+from webapi.webapi.system_status import SystemStatus
+from webapi.webapi.system_topology import SystemTopology
 
 OPERATIONS = (
     Operation("GET", "/workspaces", "All workspaces, or the key's own", {200: WorkspacePage}, query=WorkspacesQuery),
@@ -21,7 +22,10 @@ OPERATIONS = (
         "GET", "/workspaces/{workspace_id}/bulksms", "A workspace's newest campaigns", {200: ProgressList}, (404,)
     ),
     Operation("GET", "/bulksms/{bulksms_id}", "A campaign's progress", {200: Progress}, problems=(404,)),
-    Operation("GET", "/system/flows", "What flows through every process, and which servers answer", {200: SystemFlows}),
+    Operation(
+        "GET", "/system/flows", "What each process does per second, and which servers answer", {200: SystemStatus}
+    ),
+    Operation("GET", "/system/topology", "The parts of the system", {200: SystemTopology}, is_open=True),
     *HEALTH,
 )
 

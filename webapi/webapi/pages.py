@@ -10,7 +10,7 @@ from starlette.staticfiles import StaticFiles
 
 from common.web.requests import json_response
 
-PUBLIC = ("/", "/system", "/config.json", "/static/")  # they show nothing that is anyone's
+PUBLIC = ("/", "/system", "/system/topology", "/config.json", "/static/")  # they show nothing that is anyone's
 
 _FOLDER = Path(__file__).with_name("static")
 

@@ -17,17 +17,19 @@ import structlog
 from starlette.requests import HTTPConnection
 from websockets.frames import Frame, Opcode
 
+from common import topology
 from common.auth.middleware import Keyring, bearer, refuse_pages_from_elsewhere
 from common.broadcast import KrispBroadcast, News, Subscription
 from common.database import Database
-from common.observability.counters import counts
-from common.observability.metrics import Tally, WebSocketMetrics
+from common.observability.counters import counters
+from common.observability.metrics import UnlockedCounter
 from common.web.problems import Problem
 from common.web.requests import NOT_JSON, not_json
 from common.web.websocket import BoundedWebSocket
 from rpc.client import RpcClient
 from webapi.webapi import campaign_events
-from webapi.webapi.credit_events import CHANNEL, CreditNews, encode
+from webapi.webapi.credit_events import CreditNews, encode
+from webapi.webapi.metrics import WebSocketMetrics
 from webapi.webapi.websocket_auth import ENTRY, Doorkeeper, close, say
 from workspace import credit
 from workspace.credit import Credit
@@ -78,7 +80,7 @@ class ReadyFrames(BoundedWebSocket):
         if self.close_sent or not self.writable.is_set() or self.transport.is_closing():
             return False
         self.transport.write(frame)
-        counts["frames"] += 1
+        counters[topology.FRAMES] += 1
         return True
 
 
@@ -151,7 +153,7 @@ class CreditSocket:
         """Send the campaigns of the workspaces now and whenever one moves."""
 
         async def tell(data: bytes) -> None:
-            counts["frames"] += 1
+            counters[topology.FRAMES] += 1
             await send({"type": "websocket.send", "text": data.decode()})
 
         with suppress(OSError, RuntimeError):  # the client has gone while we were sending
@@ -161,7 +163,7 @@ class CreditSocket:
         """Send the credit of the workspaces now and whenever it changes."""
         try:
             # Listen first, read afterwards: a change between the two is in the mailbox.
-            with self._broadcast.subscribe(CHANNEL, [str(one) for one in ids], teller.at_once) as news:
+            with self._broadcast.subscribe(topology.CREDIT_CHANNEL, [str(one) for one in ids], teller.at_once) as news:
                 found = await credit.get_many(self._ds, ids)
                 await teller.begin(found)
                 for missing in set(ids) - {now.workspace_id for now in found}:
@@ -181,7 +183,7 @@ class _Teller:
     A change is written at once to a client that reads fast; for one that does not, the latest waits in its mailbox.
     """
 
-    def __init__(self, write: Callable[[bytes], bool], send: Any, frames: Tally) -> None:
+    def __init__(self, write: Callable[[bytes], bool], send: Any, frames: UnlockedCounter) -> None:
         self._write = write
         self._send = send
         self._frames = frames

@@ -21,17 +21,18 @@ from common import arq_worker
 from common.arq_worker import decode_job, every, job
 from common.batcher import Batcher
 from common.database import Database
-from common.jobs import SALES_QUEUE, JobQueue, encode, patient_redis
-from common.observability.metrics import SendingMetrics, StateMetrics
+from common.jobs import JobQueue, encode, patient_redis
 from common.runtime import Runtime
 from common.settings import load
+from common.topology import SALES_QUEUE
 from rpc import security
 from rpc.client import InsufficientCreditError, NotFoundError, RpcClient, RpcError
 from salesapi.carrier.http import HttpCarrier
 from salesapi.carrier.metered import MeteredCarrier
+from salesapi.carrier.metrics import CarrierMetrics
 from salesapi.salesapi import charges, evaluation
 from salesapi.salesapi.charges import charge_batcher
-from salesapi.salesapi.metrics import state_reader
+from salesapi.salesapi.metrics import SendingMetrics, StateMetrics, state_reader
 from salesapi.salesapi.running import Runner
 from salesapi.salesapi.sending import Pausing, Sender
 
@@ -143,7 +144,7 @@ async def startup(ctx: dict[str, Any]) -> None:
                 settings.carrier_timeout,
                 idempotent=settings.carrier_idempotent,
             ),
-            metrics,
+            CarrierMetrics(runtime.registry),
         )
     )
     charges = charge_batcher(jobs)

@@ -1,45 +1,47 @@
-// Draws the picture of the system, and puts into it what flows at the moment.
+// Draws the picture of the system, and shows in it how much goes along each arrow at the moment.
 
 import { svg } from "./dom.js";
 import { rate } from "./format.js";
-import { EDGES, NODES, SIZE } from "./layout.js";
+import { POSITIONS, SIZE, course } from "./layout.js";
 
 const APART = 9; // between the two arrows of a pair
 const HEAD = 8; // length of an arrow's head
 
-/** The picture in the element, for a `wide` or `narrow` screen; `show` updates it. */
+/** The picture of a topology in the element, for a `wide` or `narrow` screen; `show` updates it. */
 export class Picture {
   #form;
-  #nodes = {};
-  #edges = [];
+  #topology;
+  #nodes;
+  #arrows;
 
-  constructor(element, form) {
+  constructor(element, form, topology) {
     this.#form = form;
+    this.#topology = topology;
     const { width, height } = SIZE[form];
     element.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    this.#edges = EDGES.filter((edge) => edge.side[form] !== "none").map((edge) => this.#edge(edge));
-    this.#nodes = Object.fromEntries(Object.keys(NODES).map((name) => [name, this.#node(name)]));
+    this.#arrows = topology.arrows.filter((arrow) => course(arrow, form).side !== "none").map((arrow) => this.#arrow(arrow));
+    this.#nodes = topology.nodes.map((node) => this.#node(node));
     element.replaceChildren(
-      ...this.#edges.map((edge) => edge.group),
-      ...Object.values(this.#nodes).map((node) => node.group),
-      ...this.#edges.map((edge) => edge.label),
+      ...this.#arrows.map((drawn) => drawn.group),
+      ...this.#nodes.map((drawn) => drawn.group),
+      ...this.#arrows.map((drawn) => drawn.label),
     );
   }
 
-  /** `health` of a node: its state and a few words; `rates` of an edge: a number for each of its flows. */
+  /** `health` of a node: its state and a few words; `rates` of an arrow: a number for each kind of its traffic. */
   show(health, rates) {
-    for (const [name, { group, about }] of Object.entries(this.#nodes)) {
-      const { state, words } = health(name);
+    for (const { node, group, about } of this.#nodes) {
+      const { state, words } = health(node);
       group.dataset.health = state;
       if (about.textContent !== words) about.textContent = words;
     }
-    for (const { edge, group, label, text, plate } of this.#edges) {
-      const now = rates(edge);
+    for (const { arrow, group, label, text, plate } of this.#arrows) {
+      const now = rates(arrow);
       const most = Math.max(...now);
-      group.toggleAttribute("data-flows", most > 0);
-      label.toggleAttribute("data-flows", most > 0);
+      group.toggleAttribute("data-active", most > 0);
+      label.toggleAttribute("data-active", most > 0);
       if (most > 0) group.style.setProperty("--lap", `${lap(most)}s`);
-      const words = now[0] > 0 ? `${edge.unit} ${rate(now[0])}/s` : edge.unit;
+      const words = now[0] > 0 ? `${arrow.unit} ${rate(now[0])}/s` : arrow.unit;
       if (text.textContent === words) continue;
       text.textContent = words;
       const width = 7 * words.length + 8;
@@ -49,43 +51,44 @@ export class Picture {
   }
 
   #box(name) {
-    const [x, y] = NODES[name][this.#form];
+    const [x, y] = POSITIONS[name][this.#form];
     const [width, height] = SIZE[this.#form].node;
     return { x, y, width, height, middle: [x + width / 2, y + height / 2] };
   }
 
-  #node(name) {
+  #node(node) {
+    const { name, kind, about } = node;
     const { x, y, width, height } = this.#box(name);
-    const { about, server } = NODES[name];
+    const [server, client] = [kind === "server", kind === "client"];
     const words = svg("text", { class: "about", x: x + 14, y: y + height / 2 + 17 }, about);
     const group = svg("g", { class: server ? "node server" : "node" },
       svg("rect", { x, y, width, height, rx: server ? 26 : 10 }),
-      name !== "browsers" && svg("circle", { cx: x + 18, cy: y + height / 2 - 8, r: 4.5 }),
-      svg("text", { class: "name", x: x + (name === "browsers" ? 14 : 29), y: y + height / 2 - 3 }, name),
+      !client && svg("circle", { cx: x + 18, cy: y + height / 2 - 8, r: 4.5 }),
+      svg("text", { class: "name", x: x + (client ? 14 : 29), y: y + height / 2 - 3 }, name),
       words);
-    return { group, about: words };
+    return { node, group, about: words };
   }
 
-  #edge(edge) {
-    const side = edge.side[this.#form];
-    const { path, at, angle, end } = side ? this.#around(edge, side) : this.#straight(edge);
+  #arrow(arrow) {
+    const { side, at: share } = course(arrow, this.#form);
+    const { path, at, angle, end } = side ? this.#around(arrow, side) : this.#straight(arrow, share);
     const [x, y] = at;
     const plate = svg("rect", { class: "plate", y: y - 10, height: 20, rx: 6 });
     const text = svg("text", { x, y: y + 4 });
-    const label = this.#form === "wide" ? svg("g", { class: "edge" }, plate, text) : svg("g", {});
-    const group = svg("g", { class: "edge" },
+    const label = this.#form === "wide" ? svg("g", { class: "arrow" }, plate, text) : svg("g", {});
+    const group = svg("g", { class: "arrow" },
       svg("path", { class: "line", d: path }),
       svg("path", { class: "moving", d: path }),
       svg("path", { class: "head", d: `M0,0 L-${HEAD},-${HEAD / 1.6} L-${HEAD},${HEAD / 1.6} Z`, transform: `translate(${end}) rotate(${angle})` }));
-    return { edge, group, label, text, plate };
+    return { arrow, group, label, text, plate };
   }
 
   /** From border to border on the line between two middles, beside it where there is an arrow back. */
-  #straight({ from, to, at }) {
-    const [a, b] = [this.#box(from), this.#box(to)];
+  #straight({ source, target }, share) {
+    const [a, b] = [this.#box(source), this.#box(target)];
     const [dx, dy] = [b.middle[0] - a.middle[0], b.middle[1] - a.middle[1]];
     const length = Math.hypot(dx, dy);
-    const pair = EDGES.some((other) => other.from === to && other.to === from);
+    const pair = this.#topology.arrows.some((other) => other.source === target && other.target === source);
     const [ox, oy] = pair ? [(-dy / length) * APART, (dx / length) * APART] : [0, 0];
     const start = border(a, dx, dy, ox, oy);
     const end = border(b, -dx, -dy, ox, oy);
@@ -95,13 +98,13 @@ export class Picture {
       path: `M${start} L${stop}`,
       end,
       angle: (Math.atan2(dy, dx) * 180) / Math.PI,
-      at: [start[0] + (end[0] - start[0]) * at + beside[0], start[1] + (end[1] - start[1]) * at + beside[1]],
+      at: [start[0] + (end[0] - start[0]) * share + beside[0], start[1] + (end[1] - start[1]) * share + beside[1]],
     };
   }
 
   /** Out of one side of a node, past those between, and into the same side of the other. */
-  #around({ from, to }, side) {
-    const [a, b] = [this.#box(from), this.#box(to)];
+  #around({ source, target }, side) {
+    const [a, b] = [this.#box(source), this.#box(target)];
     const right = side === "right";
     const x = (box) => box.x + (right ? box.width : 0);
     const down = b.y > a.y;
@@ -125,4 +128,4 @@ function border({ middle, width, height }, dx, dy, ox, oy) {
 }
 
 /** Seconds in which a dot takes the place of the next: in few steps, so that the movement seldom starts anew. */
-const lap = (flow) => [1.6, 1, 0.7, 0.5, 0.35][Math.min(4, Math.floor(Math.log10(1 + flow) * 1.2))];
+const lap = (most) => [1.6, 1, 0.7, 0.5, 0.35][Math.min(4, Math.floor(Math.log10(1 + most) * 1.2))];

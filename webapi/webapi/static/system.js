@@ -1,63 +1,69 @@
-// The system, live: asks webapi once a second what it has heard from every process.
+// The system, live: asks webapi once a second what every process does and which servers answer.
 
 import { start, webapi } from "./api.js";
 import { $, h, say } from "./dom.js";
 import { rate } from "./format.js";
 import { setUpKey } from "./key.js";
-import { EDGES, NODES } from "./layout.js";
 import { Picture } from "./picture.js";
 
 const PERIOD = 1000; // ms
 
 const narrow = matchMedia("(max-width: 640px)");
-const draw = () => new Picture($("picture"), narrow.matches ? "narrow" : "wide");
-let picture = draw();
+let topology = null;
+let picture = null;
+let rows = [];
 let last = null;
 let timer = 0;
 
-const rows = EDGES.flatMap((edge) => edge.flows.map((flow) => {
-  const number = h("td", { class: "number" });
-  const row = h("tr", {}, h("td", {}, `${edge.from} → ${edge.to}`), h("td", {}, flow.what), number);
-  return { edge, flow, row, number };
-}));
-$("flows").querySelector("tbody").append(...rows.map(({ row }) => row));
+const draw = () => new Picture($("picture"), narrow.matches ? "narrow" : "wide", topology);
 
-function rateOf(edge, flow) {
-  const flows = last.services[edge.of].flows;
-  return flow.counts.reduce((sum, name) => sum + (flows[name] ?? 0), 0);
+async function learnTopology() {
+  topology = await webapi("/system/topology");
+  picture = draw();
+  rows = topology.arrows.flatMap((arrow) => arrow.traffic.map((traffic) => {
+    const number = h("td", { class: "number" });
+    const row = h("tr", {}, h("td", {}, `${arrow.source} → ${arrow.target}`), h("td", {}, traffic.label), number);
+    return { arrow, traffic, row, number };
+  }));
+  $("traffic").querySelector("tbody").append(...rows.map(({ row }) => row));
+}
+
+function rateOf(arrow, traffic) {
+  const rates = last.services[arrow.counted_by].flows;
+  return traffic.counters.reduce((sum, name) => sum + (rates[name] ?? 0), 0);
 }
 
 /** A node's state, and what to say of it. */
-function health(name) {
-  const { about, server } = NODES[name];
-  if (name === "browsers") return { state: "none", words: about };
-  if (server) {
-    const told = last.servers[name];
-    if (told === "ok") return { state: "ok", words: about };
-    return told === "unknown" ? { state: "lacking", words: "no news of it" } : { state: "missing", words: "does not answer" };
+function health({ name, kind, about }) {
+  if (kind === "client") return { state: "none", words: about };
+  if (kind === "server") {
+    const state = last.servers[name];
+    if (state === "ok") return { state: "ok", words: about };
+    return state === "unknown" ? { state: "lacking", words: "state unknown" } : { state: "missing", words: "does not answer" };
   }
   const { processes, lacking } = last.services[name];
-  if (processes === 0 && last.servers.redis !== "ok") return { state: "lacking", words: "no news: redis is away" };
-  if (processes === 0) return { state: "missing", words: "missing: silent for 3 s" };
+  if (processes === 0 && last.servers.redis !== "ok") return { state: "lacking", words: "unknown without redis" };
+  if (processes === 0) return { state: "missing", words: "no heartbeat for 3 s" };
   const without = Object.keys(lacking);
-  if (without.length) return { state: "lacking", words: `without ${without.join(", ")}` };
+  if (without.length) return { state: "lacking", words: `waits for ${without.join(", ")}` };
   return { state: "ok", words: processes > 1 ? `${about}, ${processes} processes` : about };
 }
 
 function show() {
-  picture.show(health, (edge) => edge.flows.map((flow) => rateOf(edge, flow)));
-  for (const { edge, flow, row, number } of rows) {
-    const now = rateOf(edge, flow);
+  picture.show(health, (arrow) => arrow.traffic.map((traffic) => rateOf(arrow, traffic)));
+  for (const { arrow, traffic, row, number } of rows) {
+    const now = rateOf(arrow, traffic);
     row.classList.toggle("still", now === 0);
     say(number, rate(now));
   }
-  const ill = Object.keys(NODES).filter((name) => ["missing", "lacking"].includes(health(name).state));
-  say($("summary"), ill.length ? `Look at ${ill.join(", ")}` : "Everything answers");
+  const ill = topology.nodes.filter((node) => ["missing", "lacking"].includes(health(node).state));
+  say($("summary"), ill.length ? `Needs attention: ${ill.map(({ name }) => name).join(", ")}` : "Everything answers");
 }
 
 async function look() {
   clearTimeout(timer);
   try {
+    if (!topology) await learnTopology();
     last = await webapi("/system/flows");
     connection("live", "live");
     $("notice").hidden = true;
@@ -80,6 +86,7 @@ function connection(state, words) {
 }
 
 narrow.addEventListener("change", () => {
+  if (!topology) return;
   picture = draw();
   if (last) show();
 });

@@ -15,12 +15,13 @@ from common.arq_worker import decode_job, job
 from common.batcher import Batcher
 from common.broadcast import KrispBroadcast
 from common.database import Database
-from common.jobs import GENERAL_QUEUE, SALES_QUEUE, JobQueue, JobsUnavailableError, encode, patient_redis
-from common.observability.counters import counts
-from common.observability.metrics import CreditMetrics
+from common.jobs import JobQueue, JobsUnavailableError, encode, patient_redis
+from common.observability.counters import counters
 from common.runtime import Runtime
 from common.settings import load
+from common.topology import GENERAL_QUEUE, SALES_QUEUE, SETTLE_OUTBOX, SETTLED
 from webapi.webapi import credit_events
+from webapi.webapi.metrics import CreditMetrics
 from workspace import credit
 from workspace.credit import Entry, WorkspaceNotFoundError
 
@@ -49,7 +50,7 @@ async def deduct_credit(ctx: dict[str, Any], entries: list[dict[str, str]]) -> N
             for e in entries
         ],
     )
-    counts["settled"] += len(settled)
+    counters[SETTLED] += len(settled)
     for now in changed:
         await credit_events.publish(parts.broadcast, now)
     if len(settled) < len(entries):
@@ -66,7 +67,7 @@ def settled_batcher(jobs: JobQueue) -> Batcher[str]:
 
     async def send(references: list[str]) -> None:
         try:
-            await jobs.send(SALES_QUEUE, "settle_outbox", references)
+            await jobs.send(SALES_QUEUE, SETTLE_OUTBOX, references)
         except JobsUnavailableError as error:
             log.warning("settled entries not told, they will be sent again", reason=str(error))
 
