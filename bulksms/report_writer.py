@@ -13,7 +13,7 @@ from uuid import UUID
 import structlog
 
 from bulksms.outbox import Entry
-from bulksms.reports import Step, apply
+from bulksms.reports import DeliveryReport, apply
 from common.database import Database
 
 log = structlog.get_logger()
@@ -39,7 +39,7 @@ class Flush(NamedTuple):
     """One flush, for whoever counts them: the calls that shared it, their reports, and what became of those."""
 
     calls: int
-    steps: Sequence[Step]
+    steps: Sequence[DeliveryReport]
     stale: int
     unknown: int
     committed: bool
@@ -47,7 +47,7 @@ class Flush(NamedTuple):
 
 
 class _Call(NamedTuple):
-    steps: Sequence[Step]
+    steps: Sequence[DeliveryReport]
     done: Done
 
 
@@ -92,7 +92,7 @@ class ReportWriter:
         """Start to flush."""
         self._tasks = [asyncio.create_task(self._run()) for _ in range(self._flushes)]
 
-    def submit(self, steps: Sequence[Step], done: Done) -> None:
+    def submit(self, steps: Sequence[DeliveryReport], done: Done) -> None:
         """Tell `done` once all the reports are committed, or could not be.
 
         Raises BufferFullError, with nothing taken. After an error of the database nothing is known to be written: the
@@ -104,7 +104,7 @@ class ReportWriter:
         self._waiting += len(steps)
         self._wake.set()
 
-    async def write(self, steps: Sequence[Step]) -> Outcome:
+    async def write(self, steps: Sequence[DeliveryReport]) -> Outcome:
         """Return once all the reports are committed; raises what `submit` raises or tells."""
         written: asyncio.Future[Outcome | Exception] = asyncio.get_running_loop().create_future()
         self.submit(steps, lambda result: None if written.done() else written.set_result(result))

@@ -1,7 +1,7 @@
 """`POST /callback`: the carrier's delivery reports. The answer 200 means that every report in it is committed.
 
-This is the whole of what a callback means. Thousands come each second, so nearly all of them reach it by a lane of
-their own (`callback_lane`); as an endpoint it answers the rest, such as a POST with an absolute URL.
+This is the whole of what a callback means. Thousands come each second, so nearly all of them reach it through a
+protocol of their own (`callback_protocol`); as an endpoint it answers the rest, such as a POST with an absolute URL.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from bulksms import message_id
 from bulksms.report_writer import BufferFullError, Outcome, ReportWriter
-from bulksms.reports import Step
+from bulksms.reports import DeliveryReport
 from bulksms.status import SmsStatus
 from common.auth.signatures import HEADER
 from common.database import UNAVAILABLE
@@ -31,7 +31,7 @@ _MOST_REPORTS = 1_000
 
 
 class Report(msgspec.Struct):
-    """What the carrier tells of one message; further members are ignored."""
+    """What the carrier reports of one message; further members are ignored."""
 
     message_id: Annotated[str, msgspec.Meta(max_length=100)]
     status: Literal["sent", "failed", "delivered", "undelivered"]
@@ -45,8 +45,8 @@ _decoder = msgspec.json.Decoder(Reports)
 _STATUSES = {str(status): status for status in SmsStatus}
 
 
-def decode(body: bytes | bytearray) -> tuple[list[Step], int]:
-    """The reports of a request body, and how many of them name what cannot be a message of ours.
+def decode(body: bytes | bytearray) -> tuple[list[DeliveryReport], int]:
+    """The reports of a request body, and how many more name what cannot be a message of ours.
 
     Raises Problem 400 with what is wrong and where.
     """
@@ -58,16 +58,16 @@ def decode(body: bytes | bytearray) -> tuple[list[Step], int]:
     reports = decoded if isinstance(decoded, list) else [decoded]
     counts["callbacks"] += 1
     counts["reports"] += len(reports)
-    steps = [
-        Step(*row, _STATUSES[report.status], report.error_code, report.timestamp)
+    delivery_reports = [
+        DeliveryReport(*row, _STATUSES[report.status], report.error_code, report.timestamp)
         for report in reports
         if (row := message_id.decode(report.message_id))
     ]
-    return steps, len(reports) - len(steps)
+    return delivery_reports, len(reports) - len(delivery_reports)
 
 
 def encode(outcome: Outcome, foreign: int) -> bytes:
-    """The body of the answer 200."""
+    """The body of the answer 200; `foreign` reports name no message of ours."""
     return b'{"applied":%d,"stale":%d,"unknown":%d}' % (outcome.applied, outcome.stale, outcome.unknown + foreign)
 
 
@@ -85,21 +85,37 @@ def problem_of(error: Exception) -> Problem:
 
 
 class Callback:
-    """The endpoint, over a writer that commits; `on_problem` is told the status of an answer that is no success."""
+    """What a callback is answered with, by the protocol and by the endpoint.
 
-    def __init__(self, writer: ReportWriter, signatures: Signatures, on_problem: Callable[[int], None]) -> None:
-        self._writer = writer
+    `submit` hands reports to the writer that commits them. `on_problem` is called with the status of each answer that
+    is no success.
+    """
+
+    def __init__(
+        self, writer: ReportWriter, signatures: Signatures, on_problem: Callable[[int], None] = lambda status: None
+    ) -> None:
+        self.submit = writer.submit
+        self._write = writer.write
         self._signatures = signatures
         self._on_problem = on_problem
 
+    def read(self, body: bytes | bytearray, signature: bytes) -> tuple[list[DeliveryReport], int]:
+        """Check the signature and decode the reports, as `decode` does. Raises Problem 400, 401."""
+        self._signatures.check(signature, body)
+        return decode(body)
+
+    def problem(self, error: Exception) -> Problem:
+        """The answer to reports that were not committed; it is counted."""
+        problem = problem_of(error)
+        self._on_problem(problem.status)
+        return problem
+
     async def endpoint(self, request: Request) -> Response:
+        """`POST /callback` on a connection that `ConnectionProtocol` has given to uvicorn."""
         try:
             body = await read_body(request, MOST_BYTES)
-            self._signatures.check(request.headers.get(HEADER, "").encode("latin-1"), body)
-            steps, foreign = decode(body)
-            outcome = await self._writer.write(steps)
+            reports, foreign = self.read(body, request.headers.get(HEADER, "").encode("latin-1"))
+            outcome = await self._write(reports)
         except Exception as error:
-            problem = problem_of(error)
-            self._on_problem(problem.status)
-            raise problem from None
+            raise self.problem(error) from None
         return Response(encode(outcome, foreign), media_type="application/json")

@@ -24,9 +24,9 @@ from common.web.request_id import RequestIds
 from rpc import security
 from rpc.client import RpcClient
 from salesapi.salesapi.callback import Callback
-from salesapi.salesapi.callback_protocol import protocol_factory
 from salesapi.salesapi.callback_signatures import Signatures
 from salesapi.salesapi.charges import gathering
+from salesapi.salesapi.connection_protocol import protocol_factory
 from salesapi.salesapi.controls import Controls
 from salesapi.salesapi.create import Create
 from salesapi.salesapi.endpoints import Endpoints
@@ -54,7 +54,6 @@ async def _serve(settings: Settings) -> None:
     rpc = RpcClient(settings.rpc_address, settings.rpc_timeout, security.of_client(settings))
     keyring = Keyring(rpc.verify_key, host, settings.key_cache)
     limiter = Limiter.connect(settings.redis_url, settings.rate_limit, settings.rate_burst)
-    signatures = Signatures(settings.callback_keys)
     charges = gathering(jobs)
     broadcast = KrispBroadcast.connect(settings.redis_url)
     progress = ProgressNews(salesdb, broadcast)
@@ -69,6 +68,7 @@ async def _serve(settings: Settings) -> None:
         on_flush=on_flush(http, callbacks),
     )
     callbacks.waiting.set_function(lambda: writer.waiting)
+    callback = Callback(writer, Signatures(settings.callback_keys), on_problem(http))
     runner = Runner(salesdb, rpc, jobs, batch=settings.send_batch, lanes=settings.send_lanes, on_entries=charges.add)
     create = Create(
         salesdb,
@@ -87,7 +87,7 @@ async def _serve(settings: Settings) -> None:
             Route("/create", create.endpoint, methods=["POST"]),
             *Controls(salesdb, runner, progress.add).routes,
             *Endpoints(salesdb).routes,
-            Route("/callback", Callback(writer, signatures, on_problem(http)).endpoint, methods=["POST"]),
+            Route("/callback", callback.endpoint, methods=["POST"]),
             Timeline(salesdb).route,
             *health_routes(parts),
             *openapi.routes(DOCUMENT),
@@ -111,7 +111,7 @@ async def _serve(settings: Settings) -> None:
         settings.salesapi_port,
         request_timeout=settings.request_timeout,
         reuse_port=settings.reuse_port,
-        http=protocol_factory(writer, signatures, on_problem(http)),
+        http=protocol_factory(callback),
     )
     with suppress(TimeoutError):  # of a database that does not answer
         async with asyncio.timeout(_LAST_FLUSH):

@@ -29,11 +29,11 @@ def on_flush(http: HttpMetrics, callbacks: CallbackMetrics) -> Callable[[Flush],
         if flush.stale or flush.unknown:
             callbacks.stale.inc(flush.stale)
             callbacks.unknown.inc(flush.unknown)
-        campaigns = (step.bulksms_id for step in flush.steps)
+        campaigns = (report.bulksms_id for report in flush.steps)
         with tracing.span("commit reports", campaigns=campaigns, seconds=flush.seconds, reports=len(flush.steps)):
             pass  # it is over: the span is only told
-        if flush.steps and (told_at := flush.steps[0].told_at):
-            late = (datetime.now(UTC) - told_at).total_seconds()
+        if flush.steps and (reported_at := flush.steps[0].reported_at):
+            late = (datetime.now(UTC) - reported_at).total_seconds()
             callbacks.lag.observe(max(0.0, late))  # the carrier's clock may be ahead of ours
 
     return count

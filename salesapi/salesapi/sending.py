@@ -13,7 +13,7 @@ from bulksms import batches, campaigns, lifecycle, message_id, reports
 from bulksms.batches import Batch
 from bulksms.message import Template
 from bulksms.outbox import Entry
-from bulksms.reports import Step
+from bulksms.reports import DeliveryReport
 from bulksms.status import SmsStatus
 from common.database import Database
 from common.jobs import Gathering
@@ -170,7 +170,7 @@ class Sender:
     async def _fail(self, rejected: list[tuple[str, str]]) -> None:
         """The carrier will not send these messages: they have not left."""
         rows = [(message_id.decode(rejected_id), reason) for rejected_id, reason in rejected]
-        await self._apply([Step(*row, SmsStatus.FAILED, reason[:100]) for row, reason in rows if row])
+        await self._apply([DeliveryReport(*row, SmsStatus.FAILED, reason[:100]) for row, reason in rows if row])
 
     async def expire(self, validity: float) -> int:
         """Make `undelivered` what has had no news for `validity` seconds since it was submitted. Returns how many."""
@@ -181,12 +181,14 @@ class Sender:
                 if rows:
                     expired += len(rows)
                     log.info("messages expired", batch=batch.key, messages=len(rows))
-                    await self._apply([Step(batch.bulksms_id, seq, SmsStatus.UNDELIVERED, "expired") for seq in rows])
+                    await self._apply(
+                        [DeliveryReport(batch.bulksms_id, seq, SmsStatus.UNDELIVERED, "expired") for seq in rows]
+                    )
                 await batches.close(self._salesdb, batch)
         return expired
 
-    async def _apply(self, steps: list[Step]) -> None:
-        applied = await reports.apply(self._salesdb, steps)
+    async def _apply(self, delivery_reports: list[DeliveryReport]) -> None:
+        applied = await reports.apply(self._salesdb, delivery_reports)
         self._charges.add(applied.entries)
 
 
