@@ -21,10 +21,13 @@ from common.auth.signatures import HEADER
 from common.database import UNAVAILABLE
 from common.observability.counters import counts
 from common.web.problems import Problem, unavailable
+from common.web.protocol import raw
 from common.web.requests import NOT_JSON, not_json, read_body
 from salesapi.salesapi.callback_signatures import Signatures
 
 log = structlog.get_logger()
+
+Headers = list[tuple[bytes, bytes]]
 
 MOST_BYTES = 512 * 1024
 _MOST_REPORTS = 1_000
@@ -42,6 +45,7 @@ class Report(msgspec.Struct):
 Reports = Report | Annotated[list[Report], msgspec.Meta(min_length=1, max_length=_MOST_REPORTS)]
 
 _decoder = msgspec.json.Decoder(Reports)
+_OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 _STATUSES = {str(status): status for status in SmsStatus}
 
 
@@ -98,6 +102,8 @@ class Callback:
         self._write = writer.write
         self._signatures = signatures
         self._on_problem = on_problem
+        self._headers: Headers = []
+        self._head = _OK  # with these headers
 
     def read(self, body: bytes | bytearray, signature: bytes) -> tuple[list[DeliveryReport], int]:
         """Check the signature and decode the reports, as `decode` does. Raises Problem 400, 401."""
@@ -109,6 +115,17 @@ class Callback:
         problem = problem_of(error)
         self._on_problem(problem.status)
         return problem
+
+    def answer(self, result: Outcome | Exception, foreign: int, headers: Headers, *, keep: bool) -> bytes:
+        """The answer as it goes over the wire, with these headers before its own; `keep` the connection afterwards?"""
+        if isinstance(result, Exception):
+            return raw(self.problem(result), headers, keep=keep)
+        if headers is not self._headers:  # the server makes them anew each second
+            self._headers = headers
+            self._head = _OK + b"".join(b"%s: %s\r\n" % header for header in headers)
+        body = encode(result, foreign)
+        close = b"" if keep else b"connection: close\r\n"
+        return b"%s%scontent-length: %d\r\n\r\n%s" % (self._head, close, len(body), body)
 
     async def endpoint(self, request: Request) -> Response:
         """`POST /callback` on a connection that `ConnectionProtocol` has given to uvicorn."""
