@@ -6,7 +6,6 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Route
 
 from bulksms.report_writer import ReportWriter
 from common.auth import loopback
@@ -18,23 +17,22 @@ from common.jobs import JobQueue
 from common.observability import heartbeat, logs, metrics, tracing
 from common.observability.metrics import CallbackMetrics, HttpMetrics
 from common.settings import Settings
-from common.web import openapi, problems, server
-from common.web.health import Dependency, health_routes, watch
+from common.web import problems, server
+from common.web.health import Dependency, health_operations, watch
 from common.web.request_id import RequestIds
 from rpc import security
 from rpc.client import RpcClient
 from salesapi.salesapi.callback import Callback
 from salesapi.salesapi.callback_signatures import Signatures
+from salesapi.salesapi.campaign_runner import CampaignRunner
 from salesapi.salesapi.charges import gathering
 from salesapi.salesapi.connection_protocol import protocol_factory
-from salesapi.salesapi.controls import Controls
-from salesapi.salesapi.create import Create
-from salesapi.salesapi.endpoints import Endpoints
+from salesapi.salesapi.endpoints.campaigns import CampaignEndpoints
+from salesapi.salesapi.endpoints.create import CreateEndpoint
+from salesapi.salesapi.endpoints.lifecycle import LifecycleEndpoints
 from salesapi.salesapi.metrics import on_flush, on_problem
-from salesapi.salesapi.operations import DOCUMENT
+from salesapi.salesapi.operations import all_routes, operations
 from salesapi.salesapi.progress import ProgressNews
-from salesapi.salesapi.running import Runner
-from salesapi.salesapi.timeline import Timeline
 
 _LAST_FLUSH = 3.0  # seconds for the reports that were taken
 
@@ -69,8 +67,10 @@ async def _serve(settings: Settings) -> None:
     )
     callbacks.waiting.set_function(lambda: writer.waiting)
     callback = Callback(writer, Signatures(settings.callback_keys), on_problem(http))
-    runner = Runner(salesdb, rpc, jobs, batch=settings.send_batch, lanes=settings.send_lanes, on_entries=charges.add)
-    create = Create(
+    runner = CampaignRunner(
+        salesdb, rpc, jobs, batch=settings.send_batch, lanes=settings.send_lanes, on_entries=charges.add
+    )
+    create = CreateEndpoint(
         salesdb,
         rpc,
         region=settings.default_region,
@@ -82,18 +82,14 @@ async def _serve(settings: Settings) -> None:
         "redis": Dependency(jobs.address, jobs.check),
         "rpc": Dependency(settings.rpc_address, rpc.check),
     }
-    app = Starlette(
-        routes=[
-            Route("/create", create.endpoint, methods=["POST"]),
-            *Controls(salesdb, runner, progress.add).routes,
-            *Endpoints(salesdb).routes,
-            Route("/callback", callback.endpoint, methods=["POST"]),
-            Timeline(salesdb).route,
-            *health_routes(parts),
-            *openapi.routes(DOCUMENT),
-            metrics.route(registry),
-        ]
+    table = operations(
+        create,
+        LifecycleEndpoints(salesdb, runner, progress.add),
+        CampaignEndpoints(salesdb),
+        callback,
+        [*health_operations(parts), metrics.operation(registry)],
     )
+    app = Starlette(routes=all_routes(table))
     problems.install(app)
     await salesdb.open(wait=False)
     await keyring.protect()

@@ -8,7 +8,6 @@ import msgspec
 from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from common.auth.middleware import caller
 from common.database import Database
@@ -74,16 +73,6 @@ class Endpoints:
         self._ds = ds
         self._jobs = jobs
         self._rpc = rpc
-
-    @property
-    def routes(self) -> list[Route]:
-        return [
-            Route("/workspaces", self.list_workspaces),
-            Route("/workspaces/{workspace_id}", self.get_workspace),
-            Route("/workspaces/{workspace_id}/topup", self.top_up, methods=["POST"]),
-            Route("/workspaces/{workspace_id}/bulksms", self.list_campaigns),
-            Route("/bulksms/{bulksms_id}", self.get_campaign),
-        ]
 
     async def list_workspaces(self, request: Request) -> Response:
         """`GET /workspaces?cursor=`: all workspaces with their credit, oldest first; or the key's own."""

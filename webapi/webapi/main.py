@@ -4,7 +4,7 @@ import asyncio
 from functools import partial
 
 from starlette.applications import Starlette
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import WebSocketRoute
 
 from common.auth.middleware import Access, Keyring
 from common.auth.rate_limit import Limiter
@@ -14,15 +14,15 @@ from common.jobs import JobQueue
 from common.observability import heartbeat, logs, metrics, tracing
 from common.observability.metrics import HttpMetrics, WebSocketMetrics
 from common.settings import Settings
-from common.web import openapi, problems, server
-from common.web.health import Dependency, health_routes, watch
+from common.web import problems, server
+from common.web.health import Dependency, health_operations, watch
 from common.web.request_id import RequestIds
 from rpc import security
 from rpc.client import RpcClient
 from webapi.webapi import campaign_events, pages
 from webapi.webapi.credit_events import true_up
 from webapi.webapi.endpoints import Endpoints
-from webapi.webapi.operations import DOCUMENT
+from webapi.webapi.operations import all_routes, operations
 from webapi.webapi.system_status import SystemView
 from webapi.webapi.websocket import CreditSocket, ReadyFrames
 from workspace import keys
@@ -49,13 +49,10 @@ async def _serve(settings: Settings) -> None:
     }
     system = SystemView()
     registry = metrics.registry()
+    shared = [*health_operations(parts), metrics.operation(registry)]
     app = Starlette(
         routes=[
-            *Endpoints(ds, jobs, rpc).routes,
-            *health_routes(parts),
-            Route("/system/flows", system.endpoint),
-            metrics.route(registry),
-            *openapi.routes(DOCUMENT),
+            *all_routes(operations(Endpoints(ds, jobs, rpc), system, shared)),
             WebSocketRoute("/ws", CreditSocket(ds, broadcast, rpc, keyring, WebSocketMetrics(registry))),
             *pages.routes(settings.salesapi_url),
         ]

@@ -39,10 +39,10 @@ from rpc.client import InsufficientCreditError, NotFoundError, RpcClient, RpcErr
 from salesapi.carrier.http import HttpCarrier
 from salesapi.carrier.metered import MeteredCarrier
 from salesapi.salesapi import charges, evaluation
+from salesapi.salesapi.campaign_runner import CampaignRunner
 from salesapi.salesapi.charges import gathering
 from salesapi.salesapi.metrics import state_reader
-from salesapi.salesapi.running import Runner
-from salesapi.salesapi.sending import Pausing, Sender
+from salesapi.salesapi.sending import RefusalLimit, Sender
 
 log = structlog.get_logger()
 
@@ -139,9 +139,9 @@ async def startup(ctx: dict[str, Any]) -> None:
         lanes=_settings.send_lanes,
         lease=_settings.send_lease,
         patience=_settings.send_lease - _settings.carrier_timeout,
-        pausing=Pausing(_settings.pause_refused_share, _settings.pause_refused_least),
+        refusal_limit=RefusalLimit(_settings.pause_refused_share, _settings.pause_refused_least),
     )
-    ctx["runner"] = Runner(
+    ctx["runner"] = CampaignRunner(
         ctx["salesdb"],
         ctx["rpc"],
         ctx["jobs"],
