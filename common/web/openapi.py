@@ -59,7 +59,7 @@ def document(title: str, description: str, operations: Sequence[Operation]) -> b
 
 
 def routes(made: bytes) -> list[BaseRoute]:
-    """`/openapi.json`, this document, and `/docs`, which works without a network: Swagger UI comes from an installed package."""
+    """`/openapi.json` and `/docs`, which works without a network: Swagger UI comes from an installed package."""
 
     async def openapi(request: Request) -> Response:
         return Response(made, media_type="application/json")

@@ -1,4 +1,4 @@
-"""What a web service does on a method and a path; an entry makes both the route and its part of the OpenAPI document."""
+"""What a web service does on a method and a path: an entry makes both its route and its part of the document."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple

@@ -16,7 +16,7 @@ from common.money import MoneyError, parse_credits
 from common.web.problems import Problem, unavailable
 from common.web.requests import json_response, read_json, read_query
 from rpc.client import NotFoundError, Progress, RpcClient, RpcUnavailableError
-from webapi.webapi.credit_events import CreditNews, encode, present
+from webapi.webapi.credit_events import CreditView, encode
 from workspace import credit
 from workspace.credit import WorkspaceNotFoundError
 
@@ -56,7 +56,7 @@ class WorkspacesQuery(msgspec.Struct):
 class WorkspacePage(msgspec.Struct):
     """Workspaces with their credit, oldest first."""
 
-    workspaces: list[CreditNews]
+    workspaces: list[CreditView]
     next_cursor: Annotated[UUID, Meta(description="the `cursor` of the next page")] | None
 
 
@@ -79,10 +79,12 @@ class Endpoints:
         asked = read_query(request, WorkspacesQuery)
         own = caller(request).workspace_id
         if own is not None:
-            return json_response(WorkspacePage([present(one) for one in await credit.get_many(self._ds, [own])], None))
+            return json_response(
+                WorkspacePage([CreditView.of(one) for one in await credit.get_many(self._ds, [own])], None)
+            )
         found = await credit.page(self._ds, asked.cursor, _PAGE)
         following = found[-1].workspace_id if len(found) == _PAGE else None
-        return json_response(WorkspacePage([present(one) for one in found], following))
+        return json_response(WorkspacePage([CreditView.of(one) for one in found], following))
 
     async def get_workspace(self, request: Request) -> Response:
         """`GET /workspaces/{id}`: the credit now."""

@@ -7,7 +7,7 @@ from starlette.routing import BaseRoute
 from common.web import openapi
 from common.web.operations import Operation, routes
 from rpc.client import Progress
-from webapi.webapi.credit_events import CreditNews
+from webapi.webapi.credit_events import CreditView
 from webapi.webapi.endpoints import Endpoints, ProgressList, ToppedUp, TopUp, WorkspacePage, WorkspacesQuery
 from webapi.webapi.system_status import SystemFlows, SystemView
 
@@ -35,7 +35,7 @@ def operations(endpoints: Endpoints, system: SystemView, shared: Sequence[Operat
             "/workspaces/{workspace_id}",
             endpoints.get_workspace,
             "A workspace's credit now",
-            {200: CreditNews},
+            {200: CreditView},
             problems=(404,),
         ),
         Operation(
