@@ -12,23 +12,27 @@ import uvloop
 from starlette.applications import Starlette
 
 from bulksms.report_writer import Done, Outcome
-from bulksms.reports import Step
+from bulksms.reports import DeliveryReport
 from common.web import server
-from salesapi.salesapi.callback_protocol import protocol_factory
+from salesapi.salesapi.callback import Callback
 from salesapi.salesapi.callback_signatures import Signatures
+from salesapi.salesapi.connection_protocol import protocol_factory
 
 
 class NoDatabase:
     """Says of every report that it was applied."""
 
-    def submit(self, steps: Sequence[Step], done: Done) -> None:
-        done(Outcome(len(steps), 0, 0))
+    def submit(self, reports: Sequence[DeliveryReport], done: Done) -> None:
+        done(Outcome(len(reports), 0, 0))
+
+    async def write(self, reports: Sequence[DeliveryReport]) -> Outcome:
+        return Outcome(len(reports), 0, 0)
 
 
 async def _main(port: int, secrets: Sequence[str]) -> None:
     writer: Any = NoDatabase()
-    protocols = protocol_factory(writer, Signatures([secret.encode() for secret in secrets]))
-    await server.serve(Starlette(routes=[]), "127.0.0.1", port, asyncio.Event(), http=protocols)
+    callback = Callback(writer, Signatures([secret.encode() for secret in secrets]))
+    await server.serve(Starlette(routes=[]), "127.0.0.1", port, asyncio.Event(), http=protocol_factory(callback))
 
 
 if __name__ == "__main__":

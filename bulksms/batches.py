@@ -35,7 +35,7 @@ class Batch(NamedTuple):
         return self.last_seq - self.first_seq + 1
 
 
-class Contact(NamedTuple):
+class Recipient(NamedTuple):
     """What the carrier needs of a row."""
 
     seq: int
@@ -70,7 +70,7 @@ _CLAIM = """
     RETURNING bulksms_id, batch_no, first_seq, last_seq, attempt, uncertain
 """
 
-_CONTACTS = """
+_RECIPIENTS = """
     SELECT seq, contact_number, fields FROM bulksms_info
     WHERE bulksms_id = $1 AND seq BETWEEN $2 AND $3
     ORDER BY seq
@@ -145,11 +145,11 @@ async def claim(database: Database, bulksms_id: UUID, lease: float, *, idempoten
     return Batch(*row) if row else None
 
 
-async def contacts(database: Database, batch: Batch) -> list[Contact]:
-    """The batch's contacts, in the order of seq."""
+async def recipients(database: Database, batch: Batch) -> list[Recipient]:
+    """The batch's recipients, in the order of seq."""
     async with database.connection() as connection:
-        rows = await connection.fetch(_CONTACTS, batch.bulksms_id, batch.first_seq, batch.last_seq)
-    return [Contact(*row) for row in rows]
+        rows = await connection.fetch(_RECIPIENTS, batch.bulksms_id, batch.first_seq, batch.last_seq)
+    return [Recipient(*row) for row in rows]
 
 
 async def submitted(database: Database, batch: Batch, refused: int, error: str | None) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 from asyncpg import Record
 
 from bulksms.status import CampaignStatus, SmsStatus
-from common.database import Database
+from common.database import Connection, Database
 
 
 class Campaign(NamedTuple):
@@ -78,7 +78,7 @@ def _time(moment: datetime | None) -> str:
     return moment.isoformat() if moment else ""
 
 
-class Contact(NamedTuple):
+class ContactResult(NamedTuple):
     """One contact of a campaign and what became of its message; cost in credits."""
 
     seq: int
@@ -90,7 +90,7 @@ class Contact(NamedTuple):
     modified_at: datetime
 
 
-class Rejected(NamedTuple):
+class RejectedRow(NamedTuple):
     """A row of the upload that was not taken."""
 
     line: int
@@ -103,7 +103,7 @@ class CampaignNotFoundError(Exception):
 
 
 FIELDS = ", ".join(Campaign._fields)
-_CONTACT_FIELDS = ", ".join(Contact._fields)
+_CONTACT_FIELDS = ", ".join(ContactResult._fields)
 
 _GET = f"SELECT {FIELDS} FROM bulksms WHERE id = $1"
 
@@ -132,7 +132,12 @@ _REJECTED = (
 async def get(database: Database, bulksms_id: UUID) -> Campaign:
     """The campaign with its counters. Raises CampaignNotFoundError."""
     async with database.connection() as connection:
-        row = await connection.fetchrow(_GET, bulksms_id)
+        return await read(connection, bulksms_id)
+
+
+async def read(connection: Connection, bulksms_id: UUID) -> Campaign:
+    """The campaign as a transaction sees it. Raises CampaignNotFoundError."""
+    row = await connection.fetchrow(_GET, bulksms_id)
     if row is None:
         raise CampaignNotFoundError(f"there is no campaign {bulksms_id}")
     return from_row(row)
@@ -143,7 +148,7 @@ async def find(database: Database, value: str) -> Campaign:
     try:
         return await get(database, UUID(value))
     except ValueError:
-        raise CampaignNotFoundError(f"{value!r} is no campaign id: it must be a UUID") from None
+        raise CampaignNotFoundError(f"{value!r} is not a valid campaign id: it must be a UUID") from None
 
 
 async def get_many(database: Database, bulksms_ids: Sequence[UUID]) -> list[Campaign]:
@@ -160,19 +165,19 @@ async def page(database: Database, workspace_id: UUID | None, before: UUID | Non
 
 async def contacts(
     database: Database, bulksms_id: UUID, *, status: SmsStatus | None, after: int, limit: int
-) -> list[Contact]:
+) -> list[ContactResult]:
     """Contacts in the order of the file, from the one behind seq `after` (-1 for the first)."""
     async with database.connection() as connection:
-        return [Contact(*row) for row in await connection.fetch(_CONTACTS, bulksms_id, after, status, limit)]
+        return [ContactResult(*row) for row in await connection.fetch(_CONTACTS, bulksms_id, after, status, limit)]
 
 
-async def rejected(database: Database, bulksms_id: UUID, *, after: int, limit: int) -> list[Rejected]:
+async def rejected(database: Database, bulksms_id: UUID, *, after: int, limit: int) -> list[RejectedRow]:
     """Rows of the upload that were not taken, behind line `after`."""
     async with database.connection() as connection:
-        return [Rejected(*row) for row in await connection.fetch(_REJECTED, bulksms_id, after, limit)]
+        return [RejectedRow(*row) for row in await connection.fetch(_REJECTED, bulksms_id, after, limit)]
 
 
-async def results(database: Database, bulksms_id: UUID, rows: int = 5_000) -> AsyncIterator[Sequence[Contact]]:
+async def results(database: Database, bulksms_id: UUID, rows: int = 5_000) -> AsyncIterator[Sequence[ContactResult]]:
     """All contacts, in chunks of up to `rows`: each is one keyset page, so no transaction stays open meanwhile."""
     after = -1
     while chunk := await contacts(database, bulksms_id, status=None, after=after, limit=rows):

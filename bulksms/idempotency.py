@@ -51,6 +51,15 @@ async def find(database: Database, key: Key) -> bytes | None:
     return answer
 
 
+async def remember_once(connection: Connection, key: Key, answer: bytes) -> None:
+    """Keep the answer with what the transaction did.
+
+    Raises KeyTakenError if another request has used the key meanwhile; that undoes the transaction.
+    """
+    if not await remember(connection, key, answer):
+        raise KeyTakenError
+
+
 async def remember(connection: Connection, key: Key, answer: bytes) -> bool:
     """Keep the answer with what the transaction did; False if another request has used the key meanwhile."""
     return await connection.fetchval(_REMEMBER, *key, answer) is not None

@@ -1,4 +1,4 @@
-"""What is done with a campaign: run, schedule, pause, resume, cancel. Each is one step of its status, guarded in SQL.
+"""What is done with a campaign: run, schedule, pause, resume, cancel. Each changes its status once, guarded in SQL.
 
     created -> scheduled -> inprogress <-> paused -> completed
     and from each of them but the last -> cancelled
@@ -7,13 +7,14 @@ What has gone to the carrier goes on in any status, and so does a batch whose ca
 gone, and is followed up until that is known.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from datetime import UTC, datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from asyncpg import Record
 
-from bulksms import batches, idempotency
+from bulksms import batches, campaigns
 from bulksms.campaigns import FIELDS, Campaign, CampaignNotFoundError, from_row, get
 from bulksms.idempotency import Key
 from bulksms.outbox import Entry
@@ -168,23 +169,25 @@ async def withdraw_run(database: Database, bulksms_id: UUID, requested: datetime
         await connection.execute(_WITHDRAW, bulksms_id, requested)
 
 
-async def start(
-    database: Database, bulksms_id: UUID, batch_size: int, key: str | None, answer: Callable[[Campaign], bytes]
-) -> Campaign | None:
+class Started(NamedTuple):
+    """A campaign that has just been started, and the idempotency keys under which its runs were asked for."""
+
+    campaign: Campaign
+    keys: list[Key]
+
+
+async def start(connection: Connection, bulksms_id: UUID, batch_size: int, key: str | None) -> Started | None:
     """Start the campaign, whose cost is reserved; None if another call has. Exactly one call gets it.
 
-    `answer` makes what is kept for the idempotency key under which this run, and the first one, was asked for.
+    `key`: the client's for this run; the first one that it was asked to run under, with `request_run`, counts too.
     """
-    async with database.transaction() as connection:
-        row = await connection.fetchrow(_START, bulksms_id)
-        if row is None:
-            return None
-        campaign = from_row(row)
-        await batches.create(connection, bulksms_id, batch_size)
-        first_key = await connection.fetchval("SELECT run_key FROM bulksms WHERE id = $1", bulksms_id)
-        for one in {key, first_key} - {None}:
-            await idempotency.remember(connection, run_key(campaign, one), answer(campaign))
-    return campaign
+    row = await connection.fetchrow(_START, bulksms_id)
+    if row is None:
+        return None
+    campaign = from_row(row)
+    await batches.create(connection, bulksms_id, batch_size)
+    first_key = await connection.fetchval("SELECT run_key FROM bulksms WHERE id = $1", bulksms_id)
+    return Started(campaign, [run_key(campaign, one) for one in {key, first_key} - {None}])
 
 
 def run_key(campaign: Campaign, key: str, moment: datetime | None = None) -> Key:
@@ -193,21 +196,12 @@ def run_key(campaign: Campaign, key: str, moment: datetime | None = None) -> Key
     return Key(campaign.workspace_id, "run", key, campaign.id.bytes + when)
 
 
-async def schedule(
-    database: Database, bulksms_id: UUID, moment: datetime, key: Key | None, answer: Callable[[Campaign], bytes]
-) -> Campaign:
-    """Have the campaign run at `moment`; once more for another. `answer` makes what is kept for the key.
-
-    Raises CampaignNotFoundError, WrongStateError.
-    """
-    async with database.transaction() as connection:
-        row = await connection.fetchrow(_SCHEDULE, bulksms_id, moment)
-        if row is not None:
-            campaign = from_row(row)
-            if key is not None:
-                await idempotency.remember(connection, key, answer(campaign))
-            return campaign
-    raise WrongStateError((await get(database, bulksms_id)).status)
+async def schedule(connection: Connection, bulksms_id: UUID, moment: datetime) -> Campaign:
+    """Have the campaign run at `moment`; once more for another. Raises CampaignNotFoundError, WrongStateError."""
+    row = await connection.fetchrow(_SCHEDULE, bulksms_id, moment)
+    if row is None:
+        raise WrongStateError((await campaigns.read(connection, bulksms_id)).status)
+    return from_row(row)
 
 
 async def due(database: Database, after: float) -> list[UUID]:
@@ -221,7 +215,7 @@ async def pause(database: Database, bulksms_id: UUID) -> Campaign:
 
     Raises CampaignNotFoundError, WrongStateError.
     """
-    return await _step(database, _PAUSE, bulksms_id, already=(CampaignStatus.PAUSED,))
+    return await _change(database, _PAUSE, bulksms_id, already=(CampaignStatus.PAUSED,))
 
 
 async def hold(database: Database, bulksms_id: UUID, reason: str) -> None:
@@ -242,7 +236,7 @@ async def pause_if_refused(database: Database, bulksms_id: UUID, share: float, l
 
 async def resume(database: Database, bulksms_id: UUID) -> Campaign:
     """Go on with a paused campaign. Raises CampaignNotFoundError, WrongStateError."""
-    return await _step(database, _RESUME, bulksms_id, already=(CampaignStatus.INPROGRESS, CampaignStatus.SCHEDULED))
+    return await _change(database, _RESUME, bulksms_id, already=(CampaignStatus.INPROGRESS, CampaignStatus.SCHEDULED))
 
 
 async def cancel(database: Database, bulksms_id: UUID) -> tuple[Campaign, list[Entry]]:
@@ -296,10 +290,10 @@ async def released(database: Database, bulksms_id: UUID) -> None:
         await connection.execute(_RELEASED, bulksms_id)
 
 
-async def _step(
+async def _change(
     database: Database, statement: str, bulksms_id: UUID, *, already: Collection[CampaignStatus]
 ) -> Campaign:
-    """Take the step; a campaign that is `already` there stays as it is."""
+    """Change the status with this statement; a campaign that is `already` there stays as it is."""
     async with database.connection() as connection:
         row: Record | None = await connection.fetchrow(statement, bulksms_id)
     if row is not None:

@@ -13,7 +13,7 @@ from uuid import UUID
 import structlog
 
 from bulksms.outbox import Entry
-from bulksms.reports import Applied, Step, apply
+from bulksms.reports import Applied, DeliveryReport, apply
 from common.database import Database
 from common.observability.counters import count_failure
 
@@ -42,7 +42,7 @@ class Flush(NamedTuple):
     """One flush, for whoever counts them: the calls that shared it, their reports, and what became of those."""
 
     calls: int
-    steps: Sequence[Step]
+    reports: Sequence[DeliveryReport]
     stale: int
     unknown: int
     committed: bool
@@ -50,7 +50,7 @@ class Flush(NamedTuple):
 
 
 class _Call(NamedTuple):
-    steps: Sequence[Step]
+    reports: Sequence[DeliveryReport]
     done: Done
 
 
@@ -90,22 +90,22 @@ class ReportWriter:
         """Reports that were taken and are not yet committed."""
         return self._waiting
 
-    def submit(self, steps: Sequence[Step], done: Done) -> None:
+    def submit(self, reports: Sequence[DeliveryReport], done: Done) -> None:
         """Tell `done` once all the reports are committed, or could not be.
 
         Raises BufferFullError, with nothing taken. After an error of the database nothing is known to be written: the
         caller sends the reports again, which is harmless.
         """
-        if self._waiting + len(steps) > self._buffer or self._is_closing:
+        if self._waiting + len(reports) > self._buffer or self._is_closing:
             raise BufferFullError
-        self._calls.append(_Call(steps, done))
-        self._waiting += len(steps)
+        self._calls.append(_Call(reports, done))
+        self._waiting += len(reports)
         self._wake.set()
 
-    async def write(self, steps: Sequence[Step]) -> Outcome:
+    async def write(self, reports: Sequence[DeliveryReport]) -> Outcome:
         """Return once all the reports are committed; raises what `submit` raises or tells."""
         written: asyncio.Future[Outcome | Exception] = asyncio.get_running_loop().create_future()
-        self.submit(steps, lambda result: None if written.done() else written.set_result(result))
+        self.submit(reports, lambda result: None if written.done() else written.set_result(result))
         result = await written
         if isinstance(result, Exception):
             raise result
@@ -130,9 +130,9 @@ class ReportWriter:
         """The oldest calls, as many as fit in one flush, and at least one."""
         size = count = 0
         for call in self._calls:
-            if count and size + len(call.steps) > self._flush_size:
+            if count and size + len(call.reports) > self._flush_size:
                 break
-            size += len(call.steps)
+            size += len(call.reports)
             count += 1
         taken = self._calls[:count]
         del self._calls[:count]
@@ -140,34 +140,36 @@ class ReportWriter:
 
     async def _write(self, calls: list[_Call]) -> None:
         """Commit the reports of these calls in one flush, and tell each call: none is ever left waiting."""
-        steps = [step for call in calls for step in call.steps]
+        reports = [step for call in calls for step in call.reports]
         begun = perf_counter()
         applied: Applied | None = None
         results: Sequence[Outcome | Exception] = [_InterruptedError()] * len(calls)
         try:
-            applied = await apply(self._database, steps)
+            applied = await apply(self._database, reports)
             results = _share(calls, set(applied.stale), set(applied.unknown))
         except Exception as error:
             results = [error] * len(calls)
         finally:
-            self._waiting -= len(steps)
+            self._waiting -= len(reports)
             for call, result in zip(calls, results, strict=True):
                 _guarded("caller", call.done, result)
             if self._is_closing and not self._waiting:
                 self._drained.set()
-        self._observe(calls, steps, applied, perf_counter() - begun)
+        self._observe(calls, reports, applied, perf_counter() - begun)
 
-    def _observe(self, calls: Sequence[_Call], steps: Sequence[Step], applied: Applied | None, seconds: float) -> None:
+    def _observe(
+        self, calls: Sequence[_Call], reports: Sequence[DeliveryReport], applied: Applied | None, seconds: float
+    ) -> None:
         """Tell the observers of a flush; `applied` is None if it was not committed."""
         if applied is None:
-            _guarded("on_flush", self._on_flush, Flush(len(calls), steps, 0, 0, False, seconds))
+            _guarded("on_flush", self._on_flush, Flush(len(calls), reports, 0, 0, False, seconds))
             return
         stale, unknown = len(applied.stale), len(applied.unknown)
         if applied.entries:
             _guarded("on_entries", self._on_entries, applied.entries)
-        if stale + unknown < len(steps):
-            _guarded("on_moved", self._on_moved, list({step.bulksms_id for step in steps}))
-        _guarded("on_flush", self._on_flush, Flush(len(calls), steps, stale, unknown, True, seconds))
+        if stale + unknown < len(reports):
+            _guarded("on_moved", self._on_moved, list({step.bulksms_id for step in reports}))
+        _guarded("on_flush", self._on_flush, Flush(len(calls), reports, stale, unknown, True, seconds))
 
 
 class _InterruptedError(Exception):
@@ -186,11 +188,11 @@ def _guarded(observer: str, tell: Callable[[T], None], what: T) -> None:
 def _share(calls: Sequence[_Call], stale: set[int], unknown: set[int]) -> list[Outcome]:
     """Each call's part of what the flush did."""
     if not stale and not unknown:
-        return [Outcome(len(call.steps), 0, 0) for call in calls]
+        return [Outcome(len(call.reports), 0, 0) for call in calls]
     outcomes: list[Outcome] = []
     start = 0
     for call in calls:
-        span = range(start, start + len(call.steps))
+        span = range(start, start + len(call.reports))
         old = sum(position in stale for position in span)
         lost = sum(position in unknown for position in span)
         outcomes.append(Outcome(len(span) - old - lost, old, lost))

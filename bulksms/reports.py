@@ -14,14 +14,14 @@ from bulksms.status import SmsStatus
 from common.database import COLLISION, Connection, Database
 
 
-class Step(NamedTuple):
-    """A report on row (bulksms_id, seq); `told_at` is when the carrier says it came to be."""
+class DeliveryReport(NamedTuple):
+    """What the carrier reports of the message of row (bulksms_id, seq); `reported_at` is the carrier's own time."""
 
     bulksms_id: UUID
     seq: int
     status: SmsStatus
     error_code: str | None
-    told_at: datetime | None = None
+    reported_at: datetime | None = None
 
 
 class Applied(NamedTuple):
@@ -38,9 +38,9 @@ _ENDS = """(
 )"""
 
 # `report`: of several reports on one message the furthest counts, and rows are taken in the order of their key.
-# `stepped`: the guard stands beside the write; old and new tell which step was taken, also when another transaction
+# `moved`:   the guard stands beside the write; old and new tell how the status moved, also when another transaction
 #            moved the row a moment ago.
-# `counted`: one update a campaign for all its steps; the campaigns are locked in one order first, so that two flushes
+# `counted`: one update a campaign for all its messages; campaigns are locked in one order first, so that two flushes
 #            never wait for each other. The last final row ends the campaign; one that was cancelled does not wait for
 #            what it will never send.
 # `entry`:   a charge for what has left (from `sent` on, once), a release of what will not be needed.
@@ -51,7 +51,7 @@ _APPLY = f"""
     ), report AS (
         SELECT DISTINCT ON (bulksms_id, seq) * FROM incoming
         ORDER BY bulksms_id, seq, status DESC, coalesce(error_code, '') DESC, position
-    ), stepped AS (
+    ), moved AS (
         UPDATE bulksms_info AS info
         SET sms_status = report.status, error_code = report.error_code, modified_at = now()
         FROM report
@@ -66,7 +66,7 @@ _APPLY = f"""
                count(*) FILTER (WHERE now = 'undelivered') - count(*) FILTER (WHERE was = 'undelivered') AS undelivered,
                count(*) FILTER (WHERE now = 'delivered') - count(*) FILTER (WHERE was = 'delivered') AS delivered,
                coalesce(sum(sms_cost) FILTER (WHERE was < 'sent' AND now >= 'sent'), 0) AS charge
-        FROM stepped
+        FROM moved
         GROUP BY bulksms_id
     ), locked AS (
         SELECT id FROM bulksms WHERE id IN (SELECT bulksms_id FROM tally) ORDER BY id FOR NO KEY UPDATE
@@ -95,7 +95,7 @@ _APPLY = f"""
     )
     SELECT (SELECT array_agg((reference, workspace_id, bulksms_id, kind, amount)) FROM entry) AS entries,
            (SELECT array_agg(position) FROM incoming
-            WHERE position NOT IN (SELECT position FROM stepped)) AS unmoved
+            WHERE position NOT IN (SELECT position FROM moved)) AS unmoved
 """
 
 _UNKNOWN = """
@@ -108,25 +108,25 @@ _UNKNOWN = """
 _TRIES = 5
 
 
-async def apply(database: Database, steps: Sequence[Step]) -> Applied:
+async def apply(database: Database, reports: Sequence[DeliveryReport]) -> Applied:
     """Commit the reports; when this returns they are on disk.
 
     Two calls that cross on the same rows may stand in each other's way; the one that PostgreSQL ends is run again.
     """
     for _ in range(_TRIES - 1):
         try:
-            return await _apply(database, steps)
+            return await _apply(database, reports)
         except COLLISION:
             continue
-    return await _apply(database, steps)
+    return await _apply(database, reports)
 
 
-async def _apply(database: Database, steps: Sequence[Step]) -> Applied:
+async def _apply(database: Database, reports: Sequence[DeliveryReport]) -> Applied:
     async with database.connection() as connection:
-        row = await connection.fetchrow(_APPLY, *_columns(steps))
+        row = await connection.fetchrow(_APPLY, *_columns(reports))
         assert row is not None
         unmoved = [position - 1 for position in row["unmoved"] or ()]
-        unknown = await _unknown(connection, steps, unmoved) if unmoved else set()
+        unknown = await _unknown(connection, reports, unmoved) if unmoved else set()
     return Applied(
         stale=[position for position in unmoved if position not in unknown],
         unknown=sorted(unknown),
@@ -134,17 +134,17 @@ async def _apply(database: Database, steps: Sequence[Step]) -> Applied:
     )
 
 
-def _columns(steps: Sequence[Step]) -> tuple[list[UUID], list[int], list[str], list[str | None]]:
+def _columns(reports: Sequence[DeliveryReport]) -> tuple[list[UUID], list[int], list[str], list[str | None]]:
     return (
-        [step.bulksms_id for step in steps],
-        [step.seq for step in steps],
-        [step.status for step in steps],
-        [step.error_code for step in steps],
+        [report.bulksms_id for report in reports],
+        [report.seq for report in reports],
+        [report.status for report in reports],
+        [report.error_code for report in reports],
     )
 
 
-async def _unknown(connection: Connection, steps: Sequence[Step], positions: list[int]) -> set[int]:
+async def _unknown(connection: Connection, reports: Sequence[DeliveryReport], positions: list[int]) -> set[int]:
     rows = await connection.fetch(
-        _UNKNOWN, [steps[p].bulksms_id for p in positions], [steps[p].seq for p in positions], positions
+        _UNKNOWN, [reports[p].bulksms_id for p in positions], [reports[p].seq for p in positions], positions
     )
     return {row["position"] for row in rows}

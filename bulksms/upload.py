@@ -1,24 +1,23 @@
 """Makes a campaign of an upload: contacts flow from the CSV to COPY in chunks, one transaction, bounded memory."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
-from bulksms import idempotency
-from bulksms.contacts.reader import Chunk, ContactReader, Rejected
-from bulksms.idempotency import Key, KeyTakenError
-from bulksms.message import count_segments
-from common.database import Connection, Database
+from bulksms.contacts.reader import Chunk, ContactReader, RejectedRow
+from bulksms.message import Encoding, count_segments
+from bulksms.status import CampaignStatus
+from common.database import Connection
 
 
 class NoContactsError(ValueError):
     """Not one row of the file can be sent to; holds the first rows with the reasons."""
 
-    def __init__(self, rows: int, first: list[Rejected]) -> None:
+    def __init__(self, rows: int, first: list[RejectedRow]) -> None:
         super().__init__(f"none of the {rows} rows can be sent to; line {first[0].line}: {first[0].reason}")
         self.first = first
 
@@ -27,8 +26,10 @@ class Created(NamedTuple):
     """A new campaign; `first_rejected` are the first rows that were not taken, duplicates among them."""
 
     bulksms_id: UUID
-    first_rejected: list[Rejected]
+    status: CampaignStatus
+    encoding: Encoding
     total_cost: Decimal
+    first_rejected: list[RejectedRow]
 
 
 _FIRST_REJECTED = 20
@@ -42,24 +43,21 @@ _INSERT = """
 
 
 async def create(
-    database: Database,
+    connection: Connection,
     *,
     name: str,
     workspace_id: UUID,
     reader: ContactReader,
     price: Decimal,
     scheduled_for: datetime | None,
-    key: Key | None,
-    answer: Callable[[Created], bytes],
-) -> bytes:
-    """Write the campaign and its contacts; `price` is credits per segment. All of it or, on any error, nothing.
+) -> Created:
+    """Write the campaign and its contacts in an open transaction; `price` is credits per segment.
 
-    Returns the answer to it, which is kept for the idempotency key.
-    Raises CsvError where the file cannot be read on, NoContactsError, KeyTakenError.
+    Raises CsvError where the file cannot be read on, and NoContactsError: the transaction must not be committed then.
     """
-    first: list[Rejected] = []
-    async with aclosing(_chunks(reader)) as chunks, database.transaction() as connection:
-        bulksms_id: UUID = await connection.fetchval("SELECT uuidv7()")
+    first: list[RejectedRow] = []
+    bulksms_id: UUID = await connection.fetchval("SELECT uuidv7()")
+    async with aclosing(_chunks(reader)) as chunks:
         seq = 0
         async for chunk in chunks:
             await _copy(
@@ -77,28 +75,26 @@ async def create(
                     (f"{bulksms_id}\t{r.line}\t{_escape(r.value)}\t{_escape(r.reason)}\n" for r in chunk.rejected),
                 )
                 first += chunk.rejected[: _FIRST_REJECTED - len(first)]
-        if not reader.accepted:
-            raise NoContactsError(reader.rows, first)
-        total_cost = reader.segments * price
-        await connection.execute(
-            _INSERT,
-            bulksms_id,
-            name,
-            workspace_id,
-            reader.template.text,
-            count_segments(reader.template.text).encoding,
-            reader.max_segments,
-            reader.rows,
-            reader.accepted,
-            reader.rejected,
-            reader.duplicates,
-            total_cost,
-            scheduled_for,
-        )
-        made = answer(Created(bulksms_id, first, total_cost))
-        if key is not None and not await idempotency.remember(connection, key, made):
-            raise KeyTakenError
-    return made
+    if not reader.accepted:
+        raise NoContactsError(reader.rows, first)
+    encoding, total_cost = count_segments(reader.template.text).encoding, reader.segments * price
+    await connection.execute(
+        _INSERT,
+        bulksms_id,
+        name,
+        workspace_id,
+        reader.template.text,
+        encoding,
+        reader.max_segments,
+        reader.rows,
+        reader.accepted,
+        reader.rejected,
+        reader.duplicates,
+        total_cost,
+        scheduled_for,
+    )
+    status = CampaignStatus.CREATED if scheduled_for is None else CampaignStatus.SCHEDULED
+    return Created(bulksms_id, status, encoding, total_cost, first)
 
 
 async def _chunks(reader: ContactReader) -> AsyncGenerator[Chunk]:

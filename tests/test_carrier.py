@@ -28,7 +28,7 @@ from salesapi.carrier.port import (
     Message,
 )
 from salesapi.salesapi.charges import gathering
-from salesapi.salesapi.sending import Pausing, Sender
+from salesapi.salesapi.sending import RefusalLimit, Sender
 from salesapi.simulator.fate import Odds, fate
 from tests.books import check_books
 from tests.client import Client, csv_of, problem
@@ -211,7 +211,7 @@ async def test_a_batch_is_never_sent_again_blindly_to_a_carrier_without_keys(
     await database.open()
     carrier = HttpCarrier(client.carrier, system.settings.callback_url, 5.0, idempotent=False)
     charges = gathering(JobQueue.connect(system.settings.redis_url))
-    sender = Sender(database, carrier, charges, lanes=1, lease=15, patience=5, pausing=Pausing(0.5, 100))
+    sender = Sender(database, carrier, charges, lanes=1, lease=15, patience=5, refusal_limit=RefusalLimit(0.5, 100))
     system.kill("sales_worker")
     bulksms_id = await client.created(workspace, csv_of(30))
     await client.run(bulksms_id)

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from decimal import Decimal
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
@@ -17,10 +18,10 @@ import trustme
 from click.testing import CliRunner
 from msgspec.structs import replace
 from playwright.async_api import Browser, expect
-from starlette.routing import Route
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from bulksms.report_writer import ReportWriter
 from cli.admin import with_key
 from cli.demo import demo
 from cli.display import Screen
@@ -31,14 +32,18 @@ from local.launcher import System
 from rpc import security
 from rpc.client import RpcClient, RpcTokenError, RpcUnavailableError
 from rpc.security import ClientSecurity
-from salesapi.salesapi.controls import Controls
-from salesapi.salesapi.endpoints import Endpoints as SalesEndpoints
-from salesapi.salesapi.timeline import Timeline
+from salesapi.salesapi.callback import Callback
+from salesapi.salesapi.endpoints.campaigns import CampaignEndpoints
+from salesapi.salesapi.endpoints.create import CreateEndpoint
+from salesapi.salesapi.endpoints.lifecycle import LifecycleEndpoints
+from salesapi.salesapi.operations import operations as salesapi_operations
 from tests.browser import NEEDS_CHROMIUM
 from tests.client import Client, csv_of, problem, signed
 from tests.conftest import ROOT, start, until
 from tests.world import Owner, World, certificates
 from webapi.webapi.endpoints import Endpoints as WebEndpoints
+from webapi.webapi.operations import operations as webapi_operations
+from webapi.webapi.system_status import SystemView
 
 TOKEN = "a token of the tests of security"
 
@@ -75,19 +80,17 @@ async def _closed(world: World) -> bool:
 def routes() -> list[tuple[str, str, str]]:
     """Service, method and path of all that the two services answer about campaigns and workspaces."""
     nothing: Any = None
-    found: dict[str, list[Route]] = {
-        "salesapi": [
-            *SalesEndpoints(nothing).routes,
-            *Controls(nothing, nothing, nothing).routes,
-            Timeline(nothing).route,
-        ],
-        "webapi": [route for route in WebEndpoints(nothing, nothing, nothing).routes if "{" in route.path],
-    }
+    create = CreateEndpoint(nothing, nothing, region="FI", price=Decimal(1), max_bytes=1)
+    callback = Callback(ReportWriter(nothing, buffer=1, flush=1, on_entries=nothing), nothing)
+    lifecycle, campaigns = LifecycleEndpoints(nothing, nothing, nothing), CampaignEndpoints(nothing)
+    web = WebEndpoints(nothing, nothing, nothing)
     return [
-        (service, method, route.path)
-        for service, listed in found.items()
-        for route in listed
-        for method in sorted((route.methods or set()) - {"HEAD"})
+        *(
+            ("salesapi", one.method, one.path)
+            for one in salesapi_operations(create, lifecycle, campaigns, callback, [])
+            if one.path not in ("/create", "/callback")
+        ),
+        *(("webapi", one.method, one.path) for one in webapi_operations(web, SystemView(), []) if "{" in one.path),
     ]
 
 

@@ -19,7 +19,7 @@ _MAX_NAME = 200
 _MAX_VALUE_SHOWN = 100
 
 
-class Contact(NamedTuple):
+class NewContact(NamedTuple):
     """A row that can be sent to: number in E.164, the values of the message's placeholders, its length in segments."""
 
     contact_number: str
@@ -28,7 +28,7 @@ class Contact(NamedTuple):
     segments: int
 
 
-class Rejected(NamedTuple):
+class RejectedRow(NamedTuple):
     """A row that is not taken: the line it starts on (the header is line 1), the value at fault, and why."""
 
     line: int
@@ -40,8 +40,8 @@ class Rejected(NamedTuple):
 class Chunk(NamedTuple):
     """Some rows of the file, in its order."""
 
-    contacts: list[Contact]
-    rejected: list[Rejected]
+    contacts: list[NewContact]
+    rejected: list[RejectedRow]
 
 
 class ContactReader:
@@ -81,7 +81,7 @@ class ContactReader:
         for line, record in self._rows():
             taken += 1
             row = self._read(line, record)
-            if isinstance(row, Contact):
+            if isinstance(row, NewContact):
                 chunk.contacts.append(row)
             else:
                 chunk.rejected.append(row)
@@ -157,32 +157,32 @@ class ContactReader:
         if quotes % 2 and (end > start or record[-1].endswith(("\r", "\n"))):
             raise CsvError(f"line {start}: a quote is opened and never closed")
 
-    def _read(self, line: int, record: list[str]) -> Contact | Rejected:
+    def _read(self, line: int, record: list[str]) -> NewContact | RejectedRow:
         if len(record) < self._width:
-            return Rejected(line, _shown(",".join(record)), "too few columns")
+            return RejectedRow(line, _shown(",".join(record)), "too few columns")
         raw, name = restored(record[self._number_at]), restored(record[self._name_at].strip())
         try:
             number = self._normaliser.normalise(raw)
         except PhoneError as error:
-            return Rejected(line, _shown(raw), str(error))
+            return RejectedRow(line, _shown(raw), str(error))
         if "\x00" in name or len(name) > _MAX_NAME:
-            return Rejected(line, _shown(name), f"the name is longer than {_MAX_NAME} characters or holds a NUL")
+            return RejectedRow(line, _shown(name), f"the name is longer than {_MAX_NAME} characters or holds a NUL")
         fields: list[str] | None = None
         segments = self._constant
         if not segments:
             fields = [restored(record[at].strip()) for at in self._fields_at]
             segments = count_segments(self.template.render(fields)).segments
             if not 1 <= segments <= MAX_SEGMENTS:
-                return Rejected(
+                return RejectedRow(
                     line, _shown(" ".join(fields)), f"the message takes {segments} segments for this contact"
                 )
             if any("\x00" in field for field in fields):
-                return Rejected(line, _shown(" ".join(fields)), "a value for the message holds a NUL")
+                return RejectedRow(line, _shown(" ".join(fields)), "a value for the message holds a NUL")
         digits = int(number[1:])
         if digits in self._seen:
-            return Rejected(line, _shown(raw), "duplicate number", True)
+            return RejectedRow(line, _shown(raw), "duplicate number", True)
         self._seen.add(digits)
-        return Contact(number, name, fields, segments)
+        return NewContact(number, name, fields, segments)
 
 
 def _names(columns: list[str]) -> list[str]:

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from common.observability.counters import failures
+from common.web.operations import Operation, Text
 
 log = structlog.get_logger()
 
@@ -52,13 +53,19 @@ class _Failures(Collector):
 
 
 def route(metrics: CollectorRegistry, refreshes: Sequence[Refresh] = ()) -> Route:
+    """`GET /metrics`, for a process that has no table of operations."""
+    return operation(metrics, refreshes).route
+
+
+def operation(metrics: CollectorRegistry, refreshes: Sequence[Refresh] = ()) -> Operation:
     """`GET /metrics`, in Prometheus' text format."""
 
     async def answer(request: Request) -> Response:
         await asyncio.gather(*(_refreshed(refresh) for refresh in refreshes))
         return Response(_text(metrics), media_type=CONTENT_TYPE_LATEST)
 
-    return Route("/metrics", answer)
+    media_type = Text("text/plain")
+    return Operation("GET", "/metrics", answer, "What does it count? For Prometheus", {200: media_type}, is_open=True)
 
 
 async def _refreshed(refresh: Refresh) -> None:

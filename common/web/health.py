@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from common.web.operations import Operation, routes
 from common.web.problems import Problem
 from common.web.requests import json_response
 
@@ -21,11 +23,29 @@ class Dependency(NamedTuple):
     check: Check
 
 
+class Up(msgspec.Struct):
+    """The process is up."""
+
+    status: Literal["up"]
+
+
+class Ready(msgspec.Struct):
+    """Each dependency of the process answers."""
+
+    status: Literal["ready"]
+    parts: dict[str, str]
+
+
 def health_routes(dependencies: Mapping[str, Dependency]) -> list[Route]:
+    """`/health` and `/ready`, for a process that has no table of operations."""
+    return routes(health_operations(dependencies))
+
+
+def health_operations(dependencies: Mapping[str, Dependency]) -> list[Operation]:
     """`/health`: the process is up. `/ready`: each dependency answers within 2 s."""
 
     async def health(request: Request) -> Response:
-        return json_response({"status": "up"})
+        return json_response(Up("up"))
 
     async def ready(request: Request) -> Response:
         results = await asyncio.gather(*(_probe(one.check) for one in dependencies.values()))
@@ -33,9 +53,12 @@ def health_routes(dependencies: Mapping[str, Dependency]) -> list[Route]:
         missing = [name for name, state in states.items() if state != "ok"]
         if missing:
             raise Problem(503, "Not ready", f"waiting for {', '.join(missing)}", parts=states)
-        return json_response({"status": "ready", "parts": states})
+        return json_response(Ready("ready", states))
 
-    return [Route("/health", health), Route("/ready", ready)]
+    return [
+        Operation("GET", "/health", health, "Is the process up?", {200: Up}, is_open=True),
+        Operation("GET", "/ready", ready, "Do the parts that it needs answer?", {200: Ready}, is_open=True),
+    ]
 
 
 async def _probe(check: Check) -> str:

@@ -1,11 +1,11 @@
 """The OpenAPI document of a web service and its page: made of the types that read requests and shape answers.
 
-A service lists its operations, one entry each. https://spec.openapis.org/oas/v3.1.1.html
+A service lists its operations, one entry each (`operations`). https://spec.openapis.org/oas/v3.1.1.html
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from swagger_ui_bundle import swagger_ui_path
 
+from common.web.operations import Operation, Text
 from common.web.problems import ProblemDetails
 
 _REF = "#/components/schemas/"
@@ -35,52 +36,6 @@ _REASONS = {
     500: "our mistake",
     503: "a part is missing, or a buffer is full: try again after Retry-After",
 }
-
-
-class Text(NamedTuple):
-    """An answer that is no JSON."""
-
-    media_type: str
-
-
-class Operation(NamedTuple):
-    """What a service does on a method and a path. Every part of the path in braces is a UUID.
-
-    `answers`: by status, the type that is answered in JSON, or a Text; `problems`: the statuses of problem details, of
-    a type of their own where `answers` has one. `body`: the type that is read, from JSON unless `media_type` says else.
-    `query`: a struct with the parameters of the query. `headers`: those that may be sent beside, with their schemas.
-    """
-
-    method: Literal["GET", "POST", "DELETE"]
-    path: str
-    summary: str
-    answers: Mapping[int, Any]
-    problems: Sequence[int] = ()
-    body: Any = None
-    media_type: str = "application/json"
-    query: type[msgspec.Struct] | None = None
-    headers: Mapping[str, Mapping[str, Any]] = {}
-    is_open: bool = False  # to whoever has no key
-
-
-class Up(msgspec.Struct):
-    """The process is up."""
-
-    status: Literal["up"]
-
-
-class Ready(msgspec.Struct):
-    """Each part that the service needs answers."""
-
-    status: Literal["ready"]
-    parts: dict[str, str]
-
-
-HEALTH = (
-    Operation("GET", "/health", "Is the process up?", {200: Up}, is_open=True),
-    Operation("GET", "/ready", "Do the parts that it needs answer?", {200: Ready}, is_open=True),
-    Operation("GET", "/metrics", "What does it count? For Prometheus", {200: Text("text/plain")}, is_open=True),
-)
 
 
 def document(title: str, description: str, operations: Sequence[Operation]) -> bytes:

@@ -1,4 +1,4 @@
-"""The one place where a caller finds a campaign, or does not: another workspace's is as one that is not there."""
+"""Which campaigns a caller may know of: one of another workspace is answered like one that does not exist."""
 
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from common.auth.middleware import caller
 from common.database import Database
 
 
-async def owned(salesdb: Database, request: Request, bulksms_id: UUID | str) -> Campaign:
+async def visible_campaign(salesdb: Database, request: Request, bulksms_id: UUID | str) -> Campaign:
     """A campaign that the caller may know of, by its id (in a URL, any text). Raises CampaignNotFoundError."""
     campaign = await campaigns.find(salesdb, str(bulksms_id))
     if not caller(request).sees(campaign.workspace_id):

@@ -1,7 +1,7 @@
 """`POST /callback`: the carrier's delivery reports. The answer 200 means that every report in it is committed.
 
-This is the whole of what a callback means. Thousands come each second, so nearly all of them reach it by a lane of
-their own (`callback_lane`); as an endpoint it answers the rest, such as a POST with an absolute URL.
+This is the whole of what a callback means. Thousands come each second, so nearly all of them reach it through a
+protocol of their own (`callback_protocol`); as an endpoint it answers the rest, such as a POST with an absolute URL.
 """
 
 from collections.abc import Callable
@@ -15,24 +15,27 @@ from starlette.responses import Response
 
 from bulksms import message_id
 from bulksms.report_writer import BufferFullError, Outcome, ReportWriter
-from bulksms.reports import Step
+from bulksms.reports import DeliveryReport
 from bulksms.status import SmsStatus
 from common.auth.signatures import HEADER
 from common.database import UNAVAILABLE
 from common.observability.counters import counters
 from common.topology import CALLBACKS, REPORTS
 from common.web.problems import Problem, unavailable
+from common.web.protocol import raw
 from common.web.requests import NOT_JSON, not_json, read_body
 from salesapi.salesapi.callback_signatures import Signatures
 
 log = structlog.get_logger()
+
+Headers = list[tuple[bytes, bytes]]
 
 MOST_BYTES = 512 * 1024
 _MOST_REPORTS = 1_000
 
 
 class Report(msgspec.Struct):
-    """What the carrier tells of one message; further members are ignored."""
+    """What the carrier reports of one message; further members are ignored."""
 
     message_id: Annotated[str, msgspec.Meta(max_length=100)]
     status: Literal["sent", "failed", "delivered", "undelivered"]
@@ -43,11 +46,12 @@ class Report(msgspec.Struct):
 Reports = Report | Annotated[list[Report], msgspec.Meta(min_length=1, max_length=_MOST_REPORTS)]
 
 _decoder = msgspec.json.Decoder(Reports)
+_OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 _STATUSES = {str(status): status for status in SmsStatus}
 
 
-def decode(body: bytes | bytearray) -> tuple[list[Step], int]:
-    """The reports of a request body, and how many of them name what cannot be a message of ours.
+def decode(body: bytes | bytearray) -> tuple[list[DeliveryReport], int]:
+    """The reports of a request body, and how many more name what cannot be a message of ours.
 
     Raises Problem 400 with what is wrong and where.
     """
@@ -59,16 +63,16 @@ def decode(body: bytes | bytearray) -> tuple[list[Step], int]:
     reports = decoded if isinstance(decoded, list) else [decoded]
     counters[CALLBACKS] += 1
     counters[REPORTS] += len(reports)
-    steps = [
-        Step(*row, _STATUSES[report.status], report.error_code, report.timestamp)
+    delivery_reports = [
+        DeliveryReport(*row, _STATUSES[report.status], report.error_code, report.timestamp)
         for report in reports
         if (row := message_id.decode(report.message_id))
     ]
-    return steps, len(reports) - len(steps)
+    return delivery_reports, len(reports) - len(delivery_reports)
 
 
 def encode(outcome: Outcome, foreign: int) -> bytes:
-    """The body of the answer 200."""
+    """The body of the answer 200; `foreign` reports name no message of ours."""
     return b'{"applied":%d,"stale":%d,"unknown":%d}' % (outcome.applied, outcome.stale, outcome.unknown + foreign)
 
 
@@ -86,21 +90,50 @@ def problem_of(error: Exception) -> Problem:
 
 
 class Callback:
-    """The endpoint, over a writer that commits; `on_problem` is told the status of an answer that is no success."""
+    """What a callback is answered with, by the protocol and by the endpoint.
 
-    def __init__(self, writer: ReportWriter, signatures: Signatures, on_problem: Callable[[int], None]) -> None:
-        self._writer = writer
+    `submit` hands reports to the writer that commits them. `on_problem` is called with the status of each answer that
+    is no success.
+    """
+
+    def __init__(
+        self, writer: ReportWriter, signatures: Signatures, on_problem: Callable[[int], None] = lambda status: None
+    ) -> None:
+        self.submit = writer.submit
+        self._write = writer.write
         self._signatures = signatures
         self._on_problem = on_problem
+        self._headers: Headers = []
+        self._head = _OK  # with these headers
+
+    def read(self, body: bytes | bytearray, signature: bytes) -> tuple[list[DeliveryReport], int]:
+        """Check the signature and decode the reports, as `decode` does. Raises Problem 400, 401."""
+        self._signatures.check(signature, body)
+        return decode(body)
+
+    def problem(self, error: Exception) -> Problem:
+        """The answer to reports that were not committed; it is counted."""
+        problem = problem_of(error)
+        self._on_problem(problem.status)
+        return problem
+
+    def answer(self, result: Outcome | Exception, foreign: int, headers: Headers, *, keep: bool) -> bytes:
+        """The answer as it goes over the wire, with these headers before its own; `keep` the connection afterwards?"""
+        if isinstance(result, Exception):
+            return raw(self.problem(result), headers, keep=keep)
+        if headers is not self._headers:  # the server makes them anew each second
+            self._headers = headers
+            self._head = _OK + b"".join(b"%s: %s\r\n" % header for header in headers)
+        body = encode(result, foreign)
+        close = b"" if keep else b"connection: close\r\n"
+        return b"%s%scontent-length: %d\r\n\r\n%s" % (self._head, close, len(body), body)
 
     async def endpoint(self, request: Request) -> Response:
+        """`POST /callback` on a connection that `ConnectionProtocol` has given to uvicorn."""
         try:
             body = await read_body(request, MOST_BYTES)
-            self._signatures.check(request.headers.get(HEADER, "").encode("latin-1"), body)
-            steps, foreign = decode(body)
-            outcome = await self._writer.write(steps)
+            reports, foreign = self.read(body, request.headers.get(HEADER, "").encode("latin-1"))
+            outcome = await self._write(reports)
         except Exception as error:
-            problem = problem_of(error)
-            self._on_problem(problem.status)
-            raise problem from None
+            raise self.problem(error) from None
         return Response(encode(outcome, foreign), media_type="application/json")

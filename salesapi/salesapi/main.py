@@ -4,7 +4,6 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Route
 
 from bulksms.report_writer import ReportWriter
 from common.auth import loopback
@@ -14,23 +13,22 @@ from common.observability import metrics, tracing
 from common.observability.metrics import HttpMetrics
 from common.runtime import Runtime, run
 from common.settings import Settings
-from common.web import openapi, problems, server
-from common.web.health import health_routes
+from common.web import problems, server
+from common.web.health import health_operations
 from common.web.request_id import RequestIds
 from rpc import security
 from rpc.client import RpcClient, RpcTokenError
 from salesapi.salesapi.callback import Callback
-from salesapi.salesapi.callback_protocol import protocol_factory
 from salesapi.salesapi.callback_signatures import Signatures
+from salesapi.salesapi.campaign_runner import CampaignRunner
 from salesapi.salesapi.charges import charge_batcher
-from salesapi.salesapi.controls import Controls
-from salesapi.salesapi.create import Create
-from salesapi.salesapi.endpoints import Endpoints
+from salesapi.salesapi.connection_protocol import protocol_factory
+from salesapi.salesapi.endpoints.campaigns import CampaignEndpoints
+from salesapi.salesapi.endpoints.create import CreateEndpoint
+from salesapi.salesapi.endpoints.lifecycle import LifecycleEndpoints
 from salesapi.salesapi.metrics import CallbackMetrics, on_flush, on_problem
-from salesapi.salesapi.operations import DOCUMENT
+from salesapi.salesapi.operations import all_routes, operations
 from salesapi.salesapi.progress import ProgressNews
-from salesapi.salesapi.running import Runner
-from salesapi.salesapi.timeline import Timeline
 
 _WRITERS = 2  # flushes under way at once
 
@@ -66,27 +64,25 @@ async def _main(runtime: Runtime) -> None:
     runtime.task("charges", charges.run)
     runtime.task("campaign progress", progress.run)
     runtime.task_once("key warning", keyring.warn_if_open)
-    signatures = Signatures(settings.callback_keys)
-    runner = Runner(salesdb, rpc, jobs, batch=settings.send_batch, lanes=settings.send_lanes, on_entries=charges.add)
-    create = Create(
+    callback = Callback(writer, Signatures(settings.callback_keys), on_problem(http))
+    runner = CampaignRunner(
+        salesdb, rpc, jobs, batch=settings.send_batch, lanes=settings.send_lanes, on_entries=charges.add
+    )
+    create = CreateEndpoint(
         salesdb,
         rpc,
         region=settings.default_region,
         price=settings.sms_price,
         max_bytes=settings.upload_max_bytes,
     )
-    app = Starlette(
-        routes=[
-            Route("/create", create.endpoint, methods=["POST"]),
-            *Controls(salesdb, runner, progress.add).routes,
-            *Endpoints(salesdb).routes,
-            Route("/callback", Callback(writer, signatures, on_problem(http)).endpoint, methods=["POST"]),
-            Timeline(salesdb).route,
-            *health_routes(runtime.dependencies),
-            *openapi.routes(DOCUMENT),
-            metrics.route(runtime.registry),
-        ]
+    table = operations(
+        create,
+        LifecycleEndpoints(salesdb, runner, progress.add),
+        CampaignEndpoints(salesdb),
+        callback,
+        [*health_operations(runtime.dependencies), metrics.operation(runtime.registry)],
     )
+    app = Starlette(routes=all_routes(table))
     problems.install(app, misconfigured=RpcTokenError)
     guarded = RequestIds(Access(app, keyring, limiter, public=("/callback",)))
     async with runtime:
@@ -98,7 +94,7 @@ async def _main(runtime: Runtime) -> None:
             runtime.stopping,
             request_timeout=settings.request_timeout,
             reuse_port=settings.reuse_port,
-            http=protocol_factory(writer, signatures, on_problem(http)),
+            http=protocol_factory(callback),
         )
 
 

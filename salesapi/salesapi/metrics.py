@@ -97,21 +97,21 @@ def on_flush(http: HttpMetrics, callbacks: CallbackMetrics) -> Callable[[Flush],
     answered = http.counter("POST", _PATH, 200)
 
     def count(flush: Flush) -> None:
-        callbacks.flush_reports.observe(len(flush.steps))
+        callbacks.flush_reports.observe(len(flush.reports))
         callbacks.flush_seconds.observe(flush.seconds)
         if not flush.committed:
-            callbacks.failed.inc(len(flush.steps))
+            callbacks.failed.inc(len(flush.reports))
             return
         answered.inc(flush.calls)
-        callbacks.applied.inc(len(flush.steps) - flush.stale - flush.unknown)
+        callbacks.applied.inc(len(flush.reports) - flush.stale - flush.unknown)
         if flush.stale or flush.unknown:
             callbacks.stale.inc(flush.stale)
             callbacks.unknown.inc(flush.unknown)
-        campaigns = (step.bulksms_id for step in flush.steps)
-        with tracing.span("commit reports", campaigns=campaigns, seconds=flush.seconds, reports=len(flush.steps)):
+        campaigns = (report.bulksms_id for report in flush.reports)
+        with tracing.span("commit reports", campaigns=campaigns, seconds=flush.seconds, reports=len(flush.reports)):
             pass  # it is over: the span only reports it
-        if flush.steps and (told_at := flush.steps[0].told_at):
-            late = (datetime.now(UTC) - told_at).total_seconds()
+        if flush.reports and (reported_at := flush.reports[0].reported_at):
+            late = (datetime.now(UTC) - reported_at).total_seconds()
             callbacks.lag.observe(max(0.0, late))  # the carrier's clock may be ahead of ours
 
     return count

@@ -2,12 +2,13 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Self
 from uuid import UUID
 
 import msgspec
 from msgspec import Meta
 
+from bulksms.campaigns import Campaign
 from bulksms.message import Encoding
 from bulksms.status import CampaignStatus, SmsStatus
 from common.web.problems import ProblemDetails
@@ -15,7 +16,7 @@ from common.web.problems import ProblemDetails
 NAME_LENGTH = 200
 
 Credits = Annotated[Decimal, Meta(description="credits, a decimal string")]
-Moment = Annotated[datetime, Meta(tz=True)]
+Timestamp = Annotated[datetime, Meta(tz=True)]
 NextCursor = Annotated[str, Meta(description="the `cursor` of the next page")] | None
 
 
@@ -58,16 +59,43 @@ class CampaignView(msgspec.Struct):
     total_cost: Credits
     charged: Credits
     retry_of: UUID | None
-    created_at: Moment
-    scheduled_for: Moment | None
-    started_at: Moment | None
-    completed_at: Moment | None
+    created_at: Timestamp
+    scheduled_for: Timestamp | None
+    started_at: Timestamp | None
+    completed_at: Timestamp | None
+
+    @classmethod
+    def of(cls, campaign: Campaign) -> Self:
+        """The campaign as the API shows it; costs in credits as decimal strings, times in UTC."""
+        return cls(
+            bulksms_id=campaign.id,
+            name=campaign.name,
+            workspace_id=campaign.workspace_id,
+            status=campaign.status,
+            pause_reason=campaign.pause_reason,
+            message=campaign.message,
+            encoding=Encoding(campaign.encoding),
+            segments=campaign.segments,
+            rows=campaign.row_count,
+            accepted=campaign.contact_count,
+            rejected=campaign.rejected_count,
+            duplicate=campaign.duplicate_count,
+            contacts=campaign.statuses,
+            unsent=campaign.unsent_count,
+            total_cost=campaign.total_cost,
+            charged=campaign.charged,
+            retry_of=campaign.retry_of,
+            created_at=campaign.created_at,
+            scheduled_for=campaign.scheduled_for,
+            started_at=campaign.started_at,
+            completed_at=campaign.completed_at,
+        )
 
 
-class MomentView(msgspec.Struct):
+class TimelinePointView(msgspec.Struct):
     """Messages that had, by then, the status that they have now."""
 
-    at: Moment
+    at: Timestamp
     sent: int
     failed: int
     delivered: int
@@ -78,7 +106,7 @@ class TimelineView(msgspec.Struct):
     """How a campaign went, and of how many contacts."""
 
     contacts: int
-    moments: list[MomentView]
+    moments: list[TimelinePointView]
 
 
 class CampaignPage(msgspec.Struct):
@@ -97,7 +125,7 @@ class ContactView(msgspec.Struct):
     sms_status: SmsStatus
     sms_cost: Credits
     error_code: str | None
-    modified_at: Moment
+    modified_at: Timestamp
 
 
 class ContactPage(msgspec.Struct):
@@ -107,7 +135,7 @@ class ContactPage(msgspec.Struct):
     next_cursor: NextCursor
 
 
-class RejectedView(msgspec.Struct):
+class RejectedRowView(msgspec.Struct):
     """A row of the file that was not taken."""
 
     line: Annotated[int, Meta(description="on which it starts; the header is line 1")]
@@ -118,7 +146,7 @@ class RejectedView(msgspec.Struct):
 class RejectedPage(msgspec.Struct):
     """Rows that were not taken, in the order of the file."""
 
-    rejected: list[RejectedView]
+    rejected: list[RejectedRowView]
     next_cursor: NextCursor
 
 
@@ -128,12 +156,12 @@ class CreatedView(msgspec.Struct):
     bulksms_id: UUID
     name: str
     status: CampaignStatus
-    scheduled_for: Moment | None
+    scheduled_for: Timestamp | None
     rows: Annotated[int, Meta(description="accepted + rejected + duplicate")]
     accepted: int
     rejected: int
     duplicate: int
-    rejected_rows: Annotated[list[RejectedView], Meta(description="the first that were not taken, duplicates too")]
+    rejected_rows: Annotated[list[RejectedRowView], Meta(description="the first that were not taken, duplicates too")]
     encoding: Encoding
     segments: Annotated[int, Meta(description="of the longest of its messages")]
     total_segments: int
@@ -141,7 +169,7 @@ class CreatedView(msgspec.Struct):
 
 
 class CommittedView(msgspec.Struct):
-    """What became of the reports: each moved its message, was no news, or names no message of ours."""
+    """How many of the reports changed a message's status, were stale, or name no message of ours."""
 
     applied: int
     stale: int
@@ -164,7 +192,20 @@ class WrongState(ProblemDetails):
 class NoContacts(ProblemDetails):
     """Where no row could be taken, the first of them."""
 
-    rejected_rows: list[RejectedView] = msgspec.field(default_factory=list)
+    rejected_rows: list[RejectedRowView] = msgspec.field(default_factory=list)
+
+
+class CampaignReference(msgspec.Struct):
+    """The body of `POST /pause`, `/resume` and `/cancel`."""
+
+    bulksms_id: UUID
+
+
+class RunRequest(msgspec.Struct):
+    """The body of `POST /run`; `scheduled_for` in ISO 8601 with its zone."""
+
+    bulksms_id: UUID
+    scheduled_for: Timestamp | None = None
 
 
 class UploadForm(msgspec.Struct):
@@ -180,4 +221,4 @@ class UploadForm(msgspec.Struct):
             extra_json_schema={"format": "binary", "contentMediaType": "text/csv"},
         ),
     ]
-    scheduled_for: Annotated[Moment, Meta(description="when it runs by itself")] | None = None
+    scheduled_for: Annotated[Timestamp, Meta(description="when it runs by itself")] | None = None

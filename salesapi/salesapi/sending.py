@@ -13,7 +13,7 @@ from bulksms import batches, campaigns, lifecycle, message_id, reports
 from bulksms.batches import Batch
 from bulksms.message import Template
 from bulksms.outbox import Entry
-from bulksms.reports import Step
+from bulksms.reports import DeliveryReport
 from bulksms.status import SmsStatus
 from common.batcher import Batcher
 from common.database import Database
@@ -36,7 +36,7 @@ _MOST_LANES = 40  # of the worker's jobs: the rest is for its schedule
 _LAST_CALL = 5.0  # seconds for a submission under way when the worker is told to stop
 
 
-class Pausing(NamedTuple):
+class RefusalLimit(NamedTuple):
     """When a campaign pauses by itself: the carrier refused this share of its sends, `least` messages or more."""
 
     share: float
@@ -59,7 +59,7 @@ class Sender:
         lanes: int,
         lease: float,
         patience: float,
-        pausing: Pausing,
+        refusal_limit: RefusalLimit,
     ) -> None:
         self._salesdb = salesdb
         self._carrier = carrier
@@ -67,7 +67,7 @@ class Sender:
         self._lanes = lanes
         self._lease = lease
         self._patience = patience
-        self._pausing = pausing
+        self._refusal_limit = refusal_limit
         self._active: dict[UUID, int] = {}
 
     async def send(self, bulksms_id: UUID) -> bool:
@@ -110,11 +110,11 @@ class Sender:
     async def _messages(self, batch: Batch, template: Template) -> list[Message]:
         return [
             Message(
-                message_id.encode(batch.bulksms_id, contact.seq),
-                contact.contact_number,
-                template.render(contact.fields or ()),
+                message_id.encode(batch.bulksms_id, recipient.seq),
+                recipient.contact_number,
+                template.render(recipient.fields or ()),
             )
-            for contact in await batches.contacts(self._salesdb, batch)
+            for recipient in await batches.recipients(self._salesdb, batch)
         ]
 
     async def _submit(self, batch: Batch, messages: list[Message], too_late: float) -> bool:
@@ -163,14 +163,14 @@ class Sender:
         await batches.postpone(self._salesdb, batch, max(delay, at_least), str(error), uncertain=uncertain)
 
     async def _pause_if_refused(self, batch: Batch, last: str) -> None:
-        reason = await lifecycle.pause_if_refused(self._salesdb, batch.bulksms_id, *self._pausing, last)
+        reason = await lifecycle.pause_if_refused(self._salesdb, batch.bulksms_id, *self._refusal_limit, last)
         if reason:
             log.error("campaign paused", bulksms_id=str(batch.bulksms_id), reason=reason)
 
     async def _fail(self, rejected: list[tuple[str, str]]) -> None:
         """The carrier will not send these messages: they have not left."""
         rows = [(message_id.decode(rejected_id), reason) for rejected_id, reason in rejected]
-        await self._apply([Step(*row, SmsStatus.FAILED, reason[:100]) for row, reason in rows if row])
+        await self._apply([DeliveryReport(*row, SmsStatus.FAILED, reason[:100]) for row, reason in rows if row])
 
     async def expire(self, validity: float) -> int:
         """Make `undelivered` what has had no news for `validity` seconds since it was submitted. Returns how many."""
@@ -181,12 +181,14 @@ class Sender:
                 if rows:
                     expired += len(rows)
                     log.info("messages expired", batch=batch.key, messages=len(rows))
-                    await self._apply([Step(batch.bulksms_id, seq, SmsStatus.UNDELIVERED, "expired") for seq in rows])
+                    await self._apply(
+                        [DeliveryReport(batch.bulksms_id, seq, SmsStatus.UNDELIVERED, "expired") for seq in rows]
+                    )
                 await batches.close(self._salesdb, batch)
         return expired
 
-    async def _apply(self, steps: list[Step]) -> None:
-        applied = await reports.apply(self._salesdb, steps)
+    async def _apply(self, delivery_reports: list[DeliveryReport]) -> None:
+        applied = await reports.apply(self._salesdb, delivery_reports)
         self._charges.add(applied.entries)
 
 

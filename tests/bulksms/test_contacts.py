@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from bulksms.contacts.csv_text import CsvError
 from bulksms.contacts.phone import PhoneError, PhoneNormaliser
-from bulksms.contacts.reader import Contact, ContactReader, Rejected
+from bulksms.contacts.reader import ContactReader, NewContact, RejectedRow
 
 FI = PhoneNormaliser("FI")
 
 
 def read(
     data: bytes, message: str = "Hello", chunk_rows: int = 3
-) -> tuple[ContactReader, list[Contact], list[Rejected]]:
+) -> tuple[ContactReader, list[NewContact], list[RejectedRow]]:
     reader = ContactReader(io.BytesIO(data), message, FI, chunk_rows=chunk_rows)
     chunks = list(reader)
     return reader, [c for chunk in chunks for c in chunk.contacts], [r for chunk in chunks for r in chunk.rejected]

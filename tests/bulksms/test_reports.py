@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bulksms import campaigns, message_id, reports
 from bulksms.report_writer import BufferFullError, Outcome, ReportWriter
-from bulksms.reports import Step
+from bulksms.reports import DeliveryReport
 from bulksms.status import SmsStatus
 from common.database import Database
 from common.observability.counters import failures
@@ -93,7 +93,9 @@ async def test_any_order_repetition_and_batching_ends_the_same(
         bulksms_id = await new_campaign(database)
         mixed = [*news, *dice.choices(news, k=again * 2)]
         dice.shuffle(mixed)
-        calls = [reports.apply(database, [Step(bulksms_id, *one) for one in batch]) for batch in cut(mixed, dice)]
+        calls = [
+            reports.apply(database, [DeliveryReport(bulksms_id, *one) for one in batch]) for batch in cut(mixed, dice)
+        ]
         if again == 2:
             await asyncio.gather(*calls)
         else:
@@ -111,7 +113,7 @@ async def test_what_a_truthful_carrier_tells_ends_delivered(
 ) -> None:
     bulksms_id = await new_campaign(database)
     for status in [*order, *order[:repeated]]:
-        await reports.apply(database, [Step(bulksms_id, 0, SmsStatus(status), None)])
+        await reports.apply(database, [DeliveryReport(bulksms_id, 0, SmsStatus(status), None)])
     rows, _, owed = await outcome(database, bulksms_id)
     assert (rows[0], owed) == (("delivered", None), Decimal("0.2"))
 
@@ -120,10 +122,10 @@ async def test_the_writer_tells_each_caller_of_its_own_reports(database: Databas
     bulksms_id = await new_campaign(database)
     entries: list[object] = []
     writer = ReportWriter(database, buffer=20, flush=5, on_entries=entries.extend)
-    sent = Step(bulksms_id, 0, SmsStatus.SENT, None)
+    sent = DeliveryReport(bulksms_id, 0, SmsStatus.SENT, None)
     calls = [
         asyncio.create_task(writer.write(steps))
-        for steps in ([sent], [sent, sent], [Step(bulksms_id, 77, SmsStatus.SENT, None)])
+        for steps in ([sent], [sent, sent], [DeliveryReport(bulksms_id, 77, SmsStatus.SENT, None)])
     ]
     await asyncio.sleep(0)
     with pytest.raises(BufferFullError):
@@ -148,7 +150,7 @@ async def test_an_observer_that_fails_stops_nothing_and_keeps_nobody_waiting(dat
     writer = ReportWriter(database, buffer=20, flush=5, on_entries=fail, on_moved=fail, on_flush=fail)
     writing = asyncio.create_task(writer.run())
     for status, applied in ((SmsStatus.SENT, 1), (SmsStatus.DELIVERED, 1), (SmsStatus.SENT, 0)):
-        outcome = await asyncio.wait_for(writer.write([Step(bulksms_id, 0, status, None)]), 10)
+        outcome = await asyncio.wait_for(writer.write([DeliveryReport(bulksms_id, 0, status, None)]), 10)
         assert outcome.applied == applied
     assert failures["observer", "report writer: on_entries"] == before + 1
     await writer.close()
@@ -161,7 +163,7 @@ async def test_a_database_that_is_gone_is_told_to_the_caller() -> None:
     writer = ReportWriter(nowhere, buffer=10, flush=5, on_entries=lambda entries: None)
     writing = asyncio.create_task(writer.run())
     with pytest.raises(OSError, match=r"127\.0\.0\.1"):
-        await writer.write([Step(uuid4(), 0, SmsStatus.SENT, None)])
+        await writer.write([DeliveryReport(uuid4(), 0, SmsStatus.SENT, None)])
     await writer.close()
     writing.cancel()
 

@@ -1,7 +1,8 @@
-"""Credit as webapi tells it: one JSON for HTTP, the WebSocket and the news channel."""
+"""Credit as webapi shows it: one JSON for HTTP, the WebSocket and the Redis channel."""
 
 import asyncio
 from decimal import Decimal
+from typing import Self
 from uuid import UUID
 
 import msgspec
@@ -16,7 +17,7 @@ from workspace.credit import Credit
 log = structlog.get_logger()
 
 
-class CreditNews(msgspec.Struct):
+class CreditView(msgspec.Struct):
     """A workspace's credit, in credits as decimal strings; of two of one workspace the greater version is the newer."""
 
     workspace_id: UUID
@@ -26,15 +27,15 @@ class CreditNews(msgspec.Struct):
     available: Decimal
     version: int
 
-
-def present(now: Credit) -> CreditNews:
-    """The credit as it is told."""
-    return CreditNews(now.workspace_id, now.name, now.credit, now.reserved, now.available, now.version)
+    @classmethod
+    def of(cls, now: Credit) -> Self:
+        """The credit as the API shows it."""
+        return cls(now.workspace_id, now.name, now.credit, now.reserved, now.available, now.version)
 
 
 def encode(now: Credit) -> bytes:
     """The credit as JSON."""
-    return msgspec.json.encode(present(now))
+    return msgspec.json.encode(CreditView.of(now))
 
 
 async def publish(broadcast: KrispBroadcast, now: Credit) -> None:

@@ -8,7 +8,6 @@ import msgspec
 from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from common.auth.middleware import caller
 from common.database import Database
@@ -18,7 +17,7 @@ from common.topology import GENERAL_QUEUE, TOPUP_CREDIT
 from common.web.problems import Problem, unavailable
 from common.web.requests import json_response, read_json, read_query
 from rpc.client import NotFoundError, Progress, RpcClient, RpcUnavailableError
-from webapi.webapi.credit_events import CreditNews, encode, present
+from webapi.webapi.credit_events import CreditView, encode
 from workspace import credit
 from workspace.credit import WorkspaceNotFoundError
 
@@ -58,7 +57,7 @@ class WorkspacesQuery(msgspec.Struct):
 class WorkspacePage(msgspec.Struct):
     """Workspaces with their credit, oldest first."""
 
-    workspaces: list[CreditNews]
+    workspaces: list[CreditView]
     next_cursor: Annotated[UUID, Meta(description="the `cursor` of the next page")] | None
 
 
@@ -76,25 +75,17 @@ class Endpoints:
         self._jobs = jobs
         self._rpc = rpc
 
-    @property
-    def routes(self) -> list[Route]:
-        return [
-            Route("/workspaces", self.list_workspaces),
-            Route("/workspaces/{workspace_id}", self.get_workspace),
-            Route("/workspaces/{workspace_id}/topup", self.top_up, methods=["POST"]),
-            Route("/workspaces/{workspace_id}/bulksms", self.list_campaigns),
-            Route("/bulksms/{bulksms_id}", self.get_campaign),
-        ]
-
     async def list_workspaces(self, request: Request) -> Response:
         """`GET /workspaces?cursor=`: all workspaces with their credit, oldest first; or the key's own."""
         asked = read_query(request, WorkspacesQuery)
         own = caller(request).workspace_id
         if own is not None:
-            return json_response(WorkspacePage([present(one) for one in await credit.get_many(self._ds, [own])], None))
+            return json_response(
+                WorkspacePage([CreditView.of(one) for one in await credit.get_many(self._ds, [own])], None)
+            )
         found = await credit.page(self._ds, asked.cursor, _PAGE)
         following = found[-1].workspace_id if len(found) == _PAGE else None
-        return json_response(WorkspacePage([present(one) for one in found], following))
+        return json_response(WorkspacePage([CreditView.of(one) for one in found], following))
 
     async def get_workspace(self, request: Request) -> Response:
         """`GET /workspaces/{id}`: the credit now."""

@@ -3,7 +3,7 @@
 from functools import partial
 
 from starlette.applications import Starlette
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import WebSocketRoute
 
 from common.auth.middleware import Access, Keyring
 from common.auth.rate_limit import Limiter
@@ -13,16 +13,16 @@ from common.observability.metrics import HttpMetrics
 from common.runtime import Runtime, run
 from common.settings import Settings
 from common.topology import CAMPAIGN_CHANNEL, CREDIT_CHANNEL, HEARTBEAT_CHANNEL
-from common.web import openapi, problems, server
-from common.web.health import health_routes
+from common.web import problems, server
+from common.web.health import health_operations
 from common.web.request_id import RequestIds
 from rpc import security
 from rpc.client import Progress, RpcClient, RpcTokenError
-from webapi.webapi import campaign_events, credit_events, pages, system_topology
-from webapi.webapi.credit_events import CreditNews
+from webapi.webapi import campaign_events, credit_events, pages
+from webapi.webapi.credit_events import CreditView
 from webapi.webapi.endpoints import Endpoints
 from webapi.webapi.metrics import WebSocketMetrics
-from webapi.webapi.operations import DOCUMENT
+from webapi.webapi.operations import all_routes, operations
 from webapi.webapi.system_status import SystemMonitor
 from webapi.webapi.websocket import CreditSocket, ReadyFrames
 from workspace import keys
@@ -41,7 +41,7 @@ async def _main(runtime: Runtime) -> None:
     keyring = Keyring(partial(keys.verify, ds), settings.webapi_host, settings.key_cache)
     limiter = runtime.own(Limiter.connect(settings.redis_url, settings.rate_limit, settings.rate_burst))
     broadcast, system = runtime.broadcast, SystemMonitor()
-    broadcast.expect(CREDIT_CHANNEL, CreditNews)
+    broadcast.expect(CREDIT_CHANNEL, CreditView)
     broadcast.expect(CAMPAIGN_CHANNEL, Progress)
     broadcast.expect(HEARTBEAT_CHANNEL, Heartbeat)
     runtime.task("pub/sub", broadcast.run)
@@ -49,14 +49,10 @@ async def _main(runtime: Runtime) -> None:
     runtime.task("campaign check", partial(campaign_events.true_up, rpc, broadcast))
     runtime.task("system status", partial(system.run, broadcast))
     runtime.task_once("key warning", keyring.warn_if_open)
+    shared = [*health_operations(runtime.dependencies), metrics.operation(runtime.registry)]
     app = Starlette(
         routes=[
-            *Endpoints(ds, jobs, rpc).routes,
-            *health_routes(runtime.dependencies),
-            Route("/system/flows", system.endpoint),
-            Route("/system/topology", system_topology.endpoint),
-            metrics.route(runtime.registry),
-            *openapi.routes(DOCUMENT),
+            *all_routes(operations(Endpoints(ds, jobs, rpc), system, shared)),
             WebSocketRoute("/ws", CreditSocket(ds, broadcast, rpc, keyring, WebSocketMetrics(runtime.registry))),
             *pages.routes(settings.salesapi_url),
         ]

@@ -28,7 +28,7 @@ from common.web.requests import NOT_JSON, not_json
 from common.web.websocket import BoundedWebSocket
 from rpc.client import RpcClient
 from webapi.webapi import campaign_events
-from webapi.webapi.credit_events import CreditNews, encode
+from webapi.webapi.credit_events import CreditView, encode
 from webapi.webapi.metrics import WebSocketMetrics
 from webapi.webapi.websocket_auth import ENTRY, Doorkeeper, close, say
 from workspace import credit
@@ -268,5 +268,5 @@ async def _receive(receive: Any, send: Any, pace: _Pace) -> Watch | None:
 @lru_cache(maxsize=256)
 def _change(data: bytes) -> tuple[UUID, int, bytes]:
     """The workspace and the version of news, and its frame: made once for all the clients that get it."""
-    change = msgspec.json.decode(data, type=CreditNews)
+    change = msgspec.json.decode(data, type=CreditView)
     return change.workspace_id, change.version, Frame(Opcode.TEXT, data).serialize(mask=False)

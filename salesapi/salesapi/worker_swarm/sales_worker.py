@@ -31,10 +31,10 @@ from salesapi.carrier.http import HttpCarrier
 from salesapi.carrier.metered import MeteredCarrier
 from salesapi.carrier.metrics import CarrierMetrics
 from salesapi.salesapi import charges, evaluation
+from salesapi.salesapi.campaign_runner import CampaignRunner
 from salesapi.salesapi.charges import charge_batcher
 from salesapi.salesapi.metrics import SendingMetrics, StateMetrics, state_reader
-from salesapi.salesapi.running import Runner
-from salesapi.salesapi.sending import Pausing, Sender
+from salesapi.salesapi.sending import RefusalLimit, Sender
 
 log = structlog.get_logger()
 
@@ -48,7 +48,7 @@ class Parts(NamedTuple):
     carrier: MeteredCarrier
     charges: Batcher[Entry]
     sender: Sender
-    runner: Runner
+    runner: CampaignRunner
     metrics: SendingMetrics
 
 
@@ -155,9 +155,11 @@ async def startup(ctx: dict[str, Any]) -> None:
         lanes=settings.send_lanes,
         lease=settings.send_lease,
         patience=settings.send_lease - settings.carrier_timeout,
-        pausing=Pausing(settings.pause_refused_share, settings.pause_refused_least),
+        refusal_limit=RefusalLimit(settings.pause_refused_share, settings.pause_refused_least),
     )
-    runner = Runner(salesdb, rpc, jobs, batch=settings.send_batch, lanes=settings.send_lanes, on_entries=charges.add)
+    runner = CampaignRunner(
+        salesdb, rpc, jobs, batch=settings.send_batch, lanes=settings.send_lanes, on_entries=charges.add
+    )
     runtime.task("charges", charges.run)
     runtime.serve_metrics(settings.sales_metrics_port, state_reader(salesdb, jobs, StateMetrics(runtime.registry)))
     ctx["parts"] = Parts(salesdb, jobs, rpc, carrier, charges, sender, runner, metrics)

@@ -1,55 +1,49 @@
-"""salesapi over HTTP: read campaigns, their contacts, rejected rows and results."""
+"""Endpoints that read campaigns: counters, contacts, rejected rows, the timeline, and the results as CSV."""
 
 import base64
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 from uuid import UUID
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Route
 
-from bulksms import campaigns
-from bulksms.campaigns import Campaign, CampaignNotFoundError
+from bulksms import campaigns, timeline
+from bulksms.campaigns import Campaign, CampaignNotFoundError, ContactResult
+from bulksms.contacts.csv_escape import neutral
 from common.auth.middleware import caller
 from common.database import Database
 from common.web.problems import Problem
 from common.web.requests import json_response, read_query
-from salesapi.salesapi import results_csv
-from salesapi.salesapi.authorization import owned
-from salesapi.salesapi.present import present
+from salesapi.salesapi.authorization import visible_campaign
 from salesapi.salesapi.schemas import (
     CampaignPage,
     CampaignsQuery,
+    CampaignView,
     ContactPage,
     ContactsQuery,
     ContactView,
     Page,
     RejectedPage,
-    RejectedView,
+    RejectedRowView,
+    TimelinePointView,
+    TimelineView,
 )
 
 T = TypeVar("T")
 
-Place = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]  # in a file
+FilePosition = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 
 
-class Endpoints:
+class CampaignEndpoints:
     """The handlers, with what they need."""
 
     def __init__(self, salesdb: Database) -> None:
         self._salesdb = salesdb
-
-    @property
-    def routes(self) -> list[Route]:
-        return [
-            Route("/bulksms", self.list),
-            Route("/bulksms/{bulksms_id}", self.get),
-            Route("/bulksms/{bulksms_id}/contacts", self.contacts),
-            Route("/bulksms/{bulksms_id}/rejected", self.rejected),
-            Route("/bulksms/{bulksms_id}/results.csv", self.results),
-        ]
 
     async def list(self, request: Request) -> Response:
         """`GET /bulksms?workspace_id=&cursor=&limit=`: campaigns, newest first."""
@@ -57,18 +51,18 @@ class Endpoints:
         workspace_id = _workspace(request, asked)
         found = await campaigns.page(self._salesdb, workspace_id, _position(asked, UUID), asked.limit)
         return json_response(
-            CampaignPage([present(campaign) for campaign in found], _next(asked, [one.id for one in found]))
+            CampaignPage([CampaignView.of(campaign) for campaign in found], _next(asked, [one.id for one in found]))
         )
 
     async def get(self, request: Request) -> Response:
         """`GET /bulksms/{id}`: counters, cost and timing."""
-        return json_response(present(await self._campaign(request)))
+        return json_response(CampaignView.of(await self._campaign(request)))
 
     async def contacts(self, request: Request) -> Response:
         """`GET /bulksms/{id}/contacts?status=&cursor=&limit=`: contacts in the order of the file."""
         campaign = await self._campaign(request)
         asked = read_query(request, ContactsQuery)
-        after = _position(asked, Place)
+        after = _position(asked, FilePosition)
         found = await campaigns.contacts(
             self._salesdb,
             campaign.id,
@@ -85,24 +79,30 @@ class Endpoints:
         campaign = await self._campaign(request)
         asked = read_query(request, Page)
         found = await campaigns.rejected(
-            self._salesdb, campaign.id, after=_position(asked, Place) or 0, limit=asked.limit
+            self._salesdb, campaign.id, after=_position(asked, FilePosition) or 0, limit=asked.limit
         )
         return json_response(
-            RejectedPage([RejectedView(*row) for row in found], _next(asked, [row.line for row in found]))
+            RejectedPage([RejectedRowView(*row) for row in found], _next(asked, [row.line for row in found]))
         )
 
     async def results(self, request: Request) -> Response:
         """`GET /bulksms/{id}/results.csv`: every contact with what became of it, streamed."""
         campaign = await self._campaign(request)
         return StreamingResponse(
-            results_csv.lines(campaigns.results(self._salesdb, campaign.id)),
+            _csv_lines(campaigns.results(self._salesdb, campaign.id)),
             media_type="text/csv; charset=utf-8",
             headers={"Content-Disposition": f'attachment; filename="{campaign.id}.csv"'},
         )
 
+    async def timeline(self, request: Request) -> Response:
+        """`GET /bulksms/{id}/timeline`: how a campaign went, for a plot."""
+        campaign = await self._campaign(request)
+        points = await timeline.read(self._salesdb, campaign, datetime.now(UTC))
+        return json_response(TimelineView(campaign.contact_count, [TimelinePointView(*one) for one in points]))
+
     async def _campaign(self, request: Request) -> Campaign:
         try:
-            return await owned(self._salesdb, request, request.path_params["bulksms_id"])
+            return await visible_campaign(self._salesdb, request, request.path_params["bulksms_id"])
         except CampaignNotFoundError as error:
             raise Problem(404, "No such campaign", str(error)) from None
 
@@ -132,3 +132,20 @@ def _position(asked: Page, kind: type[T]) -> T | None:
         return msgspec.convert(position, kind, strict=False)
     except (ValueError, msgspec.ValidationError):
         raise Problem(400, "Query not understood", f"cursor={value!r} is none of ours: use next_cursor") from None
+
+
+async def _csv_lines(chunks: AsyncIterator[Iterable[ContactResult]]) -> AsyncIterator[str]:
+    """The lines of a CSV that any spreadsheet opens safely and `POST /create` reads again; every cell in double quotes.
+
+    What people and the carrier wrote (the name, the error) is made harmless as OWASP says, see `neutral`. A number is
+    left as it is: it is E.164, a plus and digits that we wrote ourselves, so the worst a spreadsheet can do is to show
+    it without its plus; a quote before it would break every program that reads the file.
+    """
+    yield ",".join(f'"{name}"' for name in ContactResult._fields) + "\r\n"
+    async for chunk in chunks:
+        text = io.StringIO()
+        csv.writer(text, quoting=csv.QUOTE_ALL).writerows(
+            contact._replace(contact_name=neutral(contact.contact_name), error_code=neutral(contact.error_code or ""))
+            for contact in chunk
+        )
+        yield text.getvalue()

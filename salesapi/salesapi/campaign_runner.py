@@ -1,12 +1,15 @@
 """How a campaign starts and stops: what is done in salesdb, and what that means for its credit in ds."""
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from uuid import UUID
 
+import msgspec
 import structlog
 
-from bulksms import campaigns, lifecycle
+from bulksms import campaigns, idempotency, lifecycle
 from bulksms.campaigns import Campaign
+from bulksms.idempotency import Key
 from bulksms.lifecycle import WrongStateError
 from bulksms.outbox import Entry
 from common.database import Database
@@ -14,12 +17,12 @@ from common.jobs import JobQueue, JobsUnavailableError
 from common.observability import tracing
 from common.topology import SALES_QUEUE, SEND_CAMPAIGN
 from rpc.client import InsufficientCreditError, NotFoundError, ReservationConflictError, RpcClient, RpcUnavailableError
-from salesapi.salesapi.present import encode
+from salesapi.salesapi.schemas import CampaignView
 
 log = structlog.get_logger()
 
 
-class Runner:
+class CampaignRunner:
     """Starts and stops campaigns; used by the endpoints, and by the worker that finishes what was cut short."""
 
     def __init__(
@@ -58,12 +61,33 @@ class Runner:
             raise
         except ReservationConflictError:  # it was cancelled meanwhile, and what it held was given back
             raise WrongStateError((await campaigns.get(self._salesdb, bulksms_id)).status) from None
-        started = await lifecycle.start(self._salesdb, bulksms_id, self._batch, key, encode)
+        started = await self._start(bulksms_id, key)
         if started is None:
             raise WrongStateError((await campaigns.get(self._salesdb, bulksms_id)).status)
         log.info("campaign started", bulksms_id=str(bulksms_id), contacts=started.contact_count)
         await self.send(bulksms_id)
         return started
+
+    async def _start(self, bulksms_id: UUID, key: str | None) -> Campaign | None:
+        """Commit the start, and with it the answer under the idempotency keys; None if another call has started it."""
+        async with self._salesdb.transaction() as connection:
+            started = await lifecycle.start(connection, bulksms_id, self._batch, key)
+            if started is None:
+                return None
+            for one in started.keys:
+                await idempotency.remember(connection, one, _kept_answer(started.campaign))
+        return started.campaign
+
+    async def schedule(self, bulksms_id: UUID, moment: datetime, key: Key | None) -> Campaign:
+        """Have the campaign run at `moment`; the answer is kept for the key, if there is one.
+
+        Raises CampaignNotFoundError, WrongStateError.
+        """
+        async with self._salesdb.transaction() as connection:
+            campaign = await lifecycle.schedule(connection, bulksms_id, moment)
+            if key is not None:
+                await idempotency.remember(connection, key, _kept_answer(campaign))
+        return campaign
 
     async def resume(self, bulksms_id: UUID) -> Campaign:
         """Go on with a paused campaign. Raises CampaignNotFoundError, WrongStateError."""
@@ -99,3 +123,8 @@ class Runner:
                     await self._jobs.send(SALES_QUEUE, SEND_CAMPAIGN, str(bulksms_id))
         except JobsUnavailableError as error:
             log.warning("sending waits for the schedule", bulksms_id=str(bulksms_id), reason=str(error))
+
+
+def _kept_answer(campaign: Campaign) -> bytes:
+    """What a request that is sent again under its idempotency key is answered."""
+    return msgspec.json.encode(CampaignView.of(campaign))

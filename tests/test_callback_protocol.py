@@ -1,4 +1,4 @@
-"""The lane of callbacks speaks HTTP/1.1 as any client may: in pieces, in heaps, wrongly, and on to something else."""
+"""The protocol of callbacks speaks HTTP/1.1 as any client may: in pieces, in heaps, wrongly, on to something else."""
 
 import asyncio
 import hmac

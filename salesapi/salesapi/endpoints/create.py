@@ -11,13 +11,12 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bulksms import upload
+from bulksms import idempotency, upload
 from bulksms.contacts.csv_text import CsvError
 from bulksms.contacts.phone import PhoneNormaliser
-from bulksms.contacts.reader import ContactReader, Rejected
+from bulksms.contacts.reader import ContactReader, RejectedRow
 from bulksms.idempotency import Key, KeyTakenError
-from bulksms.message import MessageError, count_segments
-from bulksms.status import CampaignStatus
+from bulksms.message import MessageError
 from bulksms.upload import Created, NoContactsError
 from common.auth.middleware import caller
 from common.auth.principal import Principal
@@ -25,15 +24,15 @@ from common.database import Database
 from common.web.problems import Problem, unavailable
 from rpc.client import NotFoundError, RpcClient, RpcUnavailableError
 from salesapi.salesapi import idempotency_key
-from salesapi.salesapi.controls import Moment, check_moment
+from salesapi.salesapi.endpoints.lifecycle import check_start_time
 from salesapi.salesapi.form import read_form
-from salesapi.salesapi.schemas import NAME_LENGTH, CreatedView, RejectedView, UploadForm
+from salesapi.salesapi.schemas import NAME_LENGTH, CreatedView, RejectedRowView, Timestamp, UploadForm
 
 _FIELDS = ("name", "message", "workspace_id", "file")
 _TEXTS = tuple(field for field in UploadForm.__struct_fields__ if field != "file")
 
 
-class Create:
+class CreateEndpoint:
     """The handler; `price` is credits per segment, `max_bytes` bounds the body."""
 
     def __init__(self, salesdb: Database, rpc: RpcClient, *, region: str, price: Decimal, max_bytes: int) -> None:
@@ -61,26 +60,28 @@ class Create:
             raise Problem(422, "Name not usable", f"name: must have 1 to {NAME_LENGTH} characters")
         workspace_id = _uuid(form)
         await self._check_workspace(workspace_id, principal)
-        scheduled_for = _moment(form)
+        scheduled_for = _start_time(form)
         once = None
         if key is not None:
             once = Key(workspace_id, "create", key, await asyncio.to_thread(_digest, form, file))
             if known := await idempotency_key.replay(self._salesdb, once, 201):
                 return known
         if scheduled_for is not None:
-            check_moment(scheduled_for)
+            check_start_time(scheduled_for)
         try:
             reader = ContactReader(file.file, message, self._normaliser)
-            made = await upload.create(
-                self._salesdb,
-                name=name,
-                workspace_id=workspace_id,
-                reader=reader,
-                price=self._price,
-                scheduled_for=scheduled_for,
-                key=once,
-                answer=lambda created: _answer(created, name, message, scheduled_for, reader),
-            )
+            async with self._salesdb.transaction() as connection:
+                created = await upload.create(
+                    connection,
+                    name=name,
+                    workspace_id=workspace_id,
+                    reader=reader,
+                    price=self._price,
+                    scheduled_for=scheduled_for,
+                )
+                answer = msgspec.json.encode(_view(created, name, scheduled_for, reader))
+                if once:
+                    await idempotency.remember_once(connection, once, answer)
         except CsvError as error:
             raise Problem(422, "CSV not usable", f"file: {error}") from None
         except MessageError as error:
@@ -90,7 +91,7 @@ class Create:
         except KeyTakenError:
             assert once is not None
             return await idempotency_key.replayed(self._salesdb, once, 201)
-        return idempotency_key.answer(made, 201)
+        return idempotency_key.answer(answer, 201)
 
     async def _check_workspace(self, workspace_id: UUID, principal: Principal) -> None:
         if not principal.sees(workspace_id):
@@ -103,23 +104,21 @@ class Create:
             raise unavailable(str(error)) from None
 
 
-def _answer(made: Created, name: str, message: str, scheduled_for: datetime | None, reader: ContactReader) -> bytes:
-    return msgspec.json.encode(
-        CreatedView(
-            bulksms_id=made.bulksms_id,
-            name=name,
-            status=CampaignStatus.CREATED if scheduled_for is None else CampaignStatus.SCHEDULED,
-            scheduled_for=scheduled_for,
-            rows=reader.rows,
-            accepted=reader.accepted,
-            rejected=reader.rejected,
-            duplicate=reader.duplicates,
-            rejected_rows=_rejected(made.first_rejected),
-            encoding=count_segments(message).encoding,
-            segments=reader.max_segments,
-            total_segments=reader.segments,
-            total_cost=made.total_cost,
-        )
+def _view(created: Created, name: str, scheduled_for: datetime | None, reader: ContactReader) -> CreatedView:
+    return CreatedView(
+        bulksms_id=created.bulksms_id,
+        name=name,
+        status=created.status,
+        scheduled_for=scheduled_for,
+        rows=reader.rows,
+        accepted=reader.accepted,
+        rejected=reader.rejected,
+        duplicate=reader.duplicates,
+        rejected_rows=_rejected(created.first_rejected),
+        encoding=created.encoding,
+        segments=reader.max_segments,
+        total_segments=reader.segments,
+        total_cost=created.total_cost,
     )
 
 
@@ -136,18 +135,18 @@ def _digest(form: FormData, file: UploadFile) -> bytes:
     return digest.digest()
 
 
-def _moment(form: FormData) -> datetime | None:
+def _start_time(form: FormData) -> datetime | None:
     """When the campaign is to run, if the form says so."""
     value = form.get("scheduled_for")
     if not value:
         return None
     try:
-        return msgspec.convert(value, Moment, strict=False)
+        return msgspec.convert(value, Timestamp, strict=False)
     except msgspec.ValidationError:
         raise Problem(
             422,
             "Time not usable",
-            f"scheduled_for: {value!r} is no time in ISO 8601 with its zone, such as 2030-01-31T09:00:00+02:00",
+            f"scheduled_for: {value!r} is not a time in ISO 8601 with its zone, such as 2030-01-31T09:00:00+02:00",
         ) from None
 
 
@@ -165,8 +164,8 @@ def _uuid(form: FormData) -> UUID:
     try:
         return UUID(value)
     except ValueError:
-        raise Problem(422, "Workspace id not usable", f"workspace_id: {value!r} is no UUID") from None
+        raise Problem(422, "Workspace id not usable", f"workspace_id: {value!r} is not a UUID") from None
 
 
-def _rejected(rows: list[Rejected]) -> list[RejectedView]:
-    return [RejectedView(row.line, row.value, row.reason) for row in rows]
+def _rejected(rows: list[RejectedRow]) -> list[RejectedRowView]:
+    return [RejectedRowView(row.line, row.value, row.reason) for row in rows]

@@ -1,13 +1,9 @@
 """Makes a new campaign of the contacts that a campaign failed to reach."""
 
-from collections.abc import Callable
-from uuid import UUID
-
-from bulksms import idempotency
-from bulksms.campaigns import FIELDS, Campaign, from_row, get
-from bulksms.idempotency import Key, KeyTakenError
+from bulksms.campaigns import FIELDS, Campaign, from_row
+from bulksms.idempotency import Key
 from bulksms.lifecycle import WrongStateError
-from common.database import Database
+from common.database import Connection
 
 
 class NothingFailedError(Exception):
@@ -32,28 +28,19 @@ _CAMPAIGN = f"""
 """
 
 
-async def retry_failed(
-    database: Database, bulksms_id: UUID, key: str | None, answer: Callable[[Campaign], bytes]
-) -> bytes:
+async def create(connection: Connection, first: Campaign) -> Campaign:
     """A new campaign, to be run, of the failed contacts of one that has ended, at what each of them cost then.
 
-    Returns the answer to it, which is kept for the idempotency key.
-    Raises CampaignNotFoundError, WrongStateError, NothingFailedError, KeyTakenError.
+    Raises WrongStateError, NothingFailedError.
     """
-    first = await get(database, bulksms_id)
     if first.completed_at is None:
         raise WrongStateError(first.status)
-    async with database.transaction() as connection:
-        new_id = await connection.fetchval("SELECT uuidv7()")
-        if await connection.execute(_CONTACTS, bulksms_id, new_id) == "INSERT 0 0":
-            raise NothingFailedError("none of its contacts has failed")
-        made = from_row((await connection.fetch(_CAMPAIGN, bulksms_id, new_id))[0])
-        body = answer(made)
-        if key is not None and not await idempotency.remember(connection, retry_key(first, key), body):
-            raise KeyTakenError
-    return body
+    new_id = await connection.fetchval("SELECT uuidv7()")
+    if await connection.execute(_CONTACTS, first.id, new_id) == "INSERT 0 0":
+        raise NothingFailedError("none of its contacts has failed")
+    return from_row((await connection.fetch(_CAMPAIGN, first.id, new_id))[0])
 
 
-def retry_key(first: Campaign, key: str) -> Key:
+def idempotency_key(first: Campaign, key: str) -> Key:
     """A client's key for a retry of the campaign."""
     return Key(first.workspace_id, "retry", key, first.id.bytes)
