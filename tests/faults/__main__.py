@@ -21,10 +21,10 @@ import httpx
 from common.settings import ROOT, load
 from local.launcher import System
 from local.readme import replace_section
-from tests.client import Client
-from tests.conftest import free_ports
-from tests.faults.field import Broken, Field
+from tests.faults.harness import Broken, Field
 from tests.faults.scenarios import SCENARIOS, Scenario
+from tests.support.client import Client
+from tests.support.system import free_ports
 
 # A carrier that takes a thousand messages a second, so that a campaign lasts some seconds; leases short, so that what
 # was lost is taken over soon. All else is as people get it.

@@ -14,10 +14,10 @@ from uuid import UUID, uuid4
 
 import httpx
 
-from tests.client import csv_of
-from tests.conftest import new_workspace
-from tests.faults import strikes
-from tests.faults.field import Broken, Field, Struck
+from tests.faults import injections as strikes
+from tests.faults.harness import Broken, Field, Struck
+from tests.support.client import csv_of
+from tests.support.workspaces import new_workspace
 
 _LONGEST_STOP = 10.0  # seconds
 
