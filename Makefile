@@ -41,7 +41,7 @@ bench: $(VENV)/.dev ## measure the system, write benchmarks/results.json and the
 bench-quick: $(VENV)/.dev ## a first look in under a minute; writes nothing
 	$(BIN)/python -m benchmarks --quick
 
-faults: $(VENV)/.dev ## strike real campaigns in the middle and check that nothing is lost (SEED=1 for the same moments)
+faults: $(VENV)/.dev ## inject faults into real campaigns and check that nothing is lost (SEED=1 for the same moments)
 	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED))
 
 lint: $(VENV)/.dev ## ruff, mypy --strict, the import contracts

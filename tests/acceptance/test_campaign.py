@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from tests.support.client import Client, csv_of, problem
-from tests.support.invariants import check_books
+from tests.support.invariants import check_invariants
 from tests.support.polling import until
 from tests.support.workspaces import new_workspace
 
@@ -30,7 +30,7 @@ async def test_a_campaign_runs_to_its_end_and_the_books_balance(
     assert campaign["contacts"]["queued"] == campaign["contacts"]["sent"] == 0
     assert campaign["started_at"] < campaign["completed_at"]
     assert Decimal(campaign["charged"]) == Decimal("0.1") * (300 - campaign["contacts"]["failed"])
-    await check_books(client, ds, salesdb, workspace)
+    await check_invariants(client, ds, salesdb, workspace)
 
 
 async def test_create_tells_what_was_taken_and_what_it_costs(client: Client, workspace: UUID) -> None:
@@ -99,7 +99,7 @@ async def test_any_number_of_runs_starts_a_campaign_once(
     answers = await asyncio.gather(*(client.run(bulksms_id) for _ in range(20)))
     assert sorted(answer.status_code for answer in answers) == [202] + [409] * 19
     await until(lambda: client.completed(bulksms_id))
-    await check_books(client, ds, salesdb, workspace)
+    await check_invariants(client, ds, salesdb, workspace)
     assert "completed" in problem(await client.run(bulksms_id), 409)
 
 
@@ -124,7 +124,7 @@ async def test_campaigns_that_compete_for_credit_never_overdraw_it(
     for bulksms_id, code in zip(ids, codes, strict=True):
         if code == 202:
             await until(lambda one=bulksms_id: client.completed(one))  # type: ignore[misc]
-    await check_books(client, ds, salesdb, tight)
+    await check_invariants(client, ds, salesdb, tight)
 
 
 async def test_run_of_what_is_not_there(client: Client) -> None:

@@ -185,7 +185,7 @@ def test_a_service_says_what_it_waits_for(tmp_path: Path) -> None:
         text=True,
     )
     assert process.stderr is not None
-    waits = set()
+    waits: set[str] = set()
     while len(waits) < 3:
         waits |= set(re.findall(r"waiting for (\w+ at [0-9.:]+)", process.stderr.readline()))
     assert waits == {"salesdb at 127.0.0.1:9", "redis at 127.0.0.1:9", "rpc at 127.0.0.1:9"}

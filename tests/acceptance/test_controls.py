@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.support.client import Client, csv_of, problem
-from tests.support.invariants import check_books
+from tests.support.invariants import check_invariants
 from tests.support.polling import until
 from tests.support.workspaces import new_workspace
 
@@ -61,7 +61,7 @@ async def test_a_paused_campaign_waits_and_goes_on_when_resumed(
     answers = await asyncio.gather(*(control(client, "resume", half_sent) for _ in range(10)))
     assert {(answer.status_code, answer.json()["status"]) for answer in answers} == {(200, "inprogress")}
     await until(lambda: client.completed(half_sent))
-    await check_books(client, ds, salesdb, workspace)
+    await check_invariants(client, ds, salesdb, workspace)
     for what in ("pause", "resume", "cancel"):
         assert "completed" in problem(await control(client, what, half_sent), 409)
 
@@ -94,7 +94,7 @@ async def test_a_cancelled_campaign_gives_back_what_it_will_not_need(
     campaign = await client.campaign(half_sent)
     assert 0 < campaign["unsent"] == campaign["contacts"]["queued"] < 2_000
     assert campaign["contacts"]["sent"] == 0
-    await check_books(client, ds, salesdb, workspace)
+    await check_invariants(client, ds, salesdb, workspace)
     assert (await client.workspace(workspace))["credit"] == str(1000 - Decimal(campaign["charged"]))
     assert "cancelled" in problem(await control(client, "resume", half_sent), 409)
 
@@ -120,7 +120,7 @@ async def test_a_campaign_cancelled_while_it_starts_holds_nothing(
     assert {answer.status_code for answer in await asyncio.gather(*calls)} <= {200, 202, 409}
     for bulksms_id in ids:
         await until(lambda one=bulksms_id: ended(client, one))  # type: ignore[misc]
-    await check_books(client, ds, salesdb, workspace)
+    await check_invariants(client, ds, salesdb, workspace)
     assert (await client.workspace(workspace))["reserved"] == "0.0"
 
 
@@ -194,7 +194,7 @@ async def test_a_campaign_that_the_carrier_refuses_pauses_by_itself(
     await until(lambda: client.completed(bulksms_id))
     campaign = await client.campaign(bulksms_id)
     assert 100 <= campaign["contacts"]["failed"] < 1_000
-    await check_books(client, ds, salesdb, workspace)
+    await check_invariants(client, ds, salesdb, workspace)
 
 
 async def test_the_failed_contacts_of_a_campaign_are_retried_as_a_new_one(
@@ -218,7 +218,7 @@ async def test_the_failed_contacts_of_a_campaign_are_retried_as_a_new_one(
     await client.run(made["bulksms_id"])
     await until(lambda: client.completed(made["bulksms_id"]))
     assert (await client.campaign(made["bulksms_id"]))["charged"] == "0.2"
-    await check_books(client, ds, salesdb, workspace)
+    await check_invariants(client, ds, salesdb, workspace)
     nothing = await client.http.post(f"{client.salesapi}/bulksms/{made['bulksms_id']}/retry-failed")
     assert "none" in problem(nothing, 409)
     await client.behave(failed=0.1)

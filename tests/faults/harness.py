@@ -1,4 +1,4 @@
-"""The field on which faults strike: campaigns on the running system, their watchers, what must hold at their end."""
+"""The harness of fault injection: campaigns on the running system, their watchers, the invariants at their end."""
 
 import asyncio
 import json
@@ -23,19 +23,19 @@ from local.launcher import System
 from rpc import audit
 from salesapi.simulator.fate import Odds, fate
 from tests.support.client import Client, csv_of
-from tests.support.invariants import differences
+from tests.support.invariants import violations
 from tests.support.polling import until
 from tests.support.workspaces import new_workspace
 
-_LONGEST = 60.0  # seconds from the last strike to the end of a campaign
+_LONGEST = 60.0  # seconds from the last fault to the end of a campaign
 _ORDER = {str(status): place for place, status in enumerate(SmsStatus)}
 
 
-class Broken(AssertionError):
+class InvariantViolation(AssertionError):
     """An invariant does not hold."""
 
 
-class Watcher:
+class CreditWatcher:
     """Someone who watches a workspace's credit, and connects again when the connection is lost (I7)."""
 
     def __init__(self, url: str, workspace: UUID) -> None:
@@ -54,10 +54,10 @@ class Watcher:
                         self._take(json.loads(message))
             await asyncio.sleep(0.2)
 
-    def _take(self, told: dict[str, Any]) -> None:
-        if told.get("version", 0) < self.last.get("version", 0):
-            self.wrong = f"I7: the watcher was told {told} after {self.last}"
-        self.last = told
+    def _take(self, message: dict[str, Any]) -> None:
+        if message.get("version", 0) < self.last.get("version", 0):
+            self.wrong = f"I7: the watcher got {message} after {self.last}"
+        self.last = message
 
     async def close(self) -> None:
         self._task.cancel()
@@ -65,13 +65,13 @@ class Watcher:
             await self._task
 
 
-class Struck:
-    """A campaign that is struck."""
+class WatchedCampaign:
+    """A campaign in which a fault is injected, and whose credit is watched."""
 
-    def __init__(self, field: "Field", workspace: UUID, bulksms_id: str, watcher: Watcher) -> None:
+    def __init__(self, harness: "Harness", workspace: UUID, bulksms_id: str, watcher: CreditWatcher) -> None:
         self.workspace = workspace
         self.id = bulksms_id
-        self._field = field
+        self._harness = harness
         self._watcher = watcher
 
     @property
@@ -79,47 +79,51 @@ class Struck:
         """What its message ids begin with."""
         return UUID(self.id).hex
 
-    async def ends(self, *, told: bool = True) -> dict[str, Any]:
-        """Wait for its end and check everything; `told`: each message must stand as the carrier told it."""
-        field = self._field
-        campaign = await field.until(self._ended, "the campaign ends")
-        if told:
-            await field.until(lambda: asyncio.to_thread(field.all_told, self.prefix), "the carrier has told all")
-        await field.books(self.workspace)
-        await self._statuses_are_what_was_told(told)
-        await field.until(self._watcher_knows, "the watcher knows the true credit")
+    async def ends(self, *, as_reported: bool = True) -> dict[str, Any]:
+        """Wait for its end and check everything; `as_reported`: each message must stand as the carrier reported it."""
+        harness = self._harness
+        campaign: dict[str, Any] = await harness.until(self._ended, "the campaign ends")
+        if as_reported:
+            await harness.until(
+                lambda: asyncio.to_thread(harness.all_reported, self.prefix), "the carrier has reported all"
+            )
+        await harness.check_invariants(self.workspace)
+        await self._check_statuses(all_of_them=as_reported)
+        await harness.until(self._watcher_knows, "the watcher knows the true credit")
         await self._watcher.close()
         if self._watcher.wrong:
-            raise Broken(self._watcher.wrong)
-        if (reserved := (await field.client.workspace(self.workspace))["reserved"]) != "0.0":
-            raise Broken(f"I1: {reserved} stays reserved")
-        field.system.check()
+            raise InvariantViolation(self._watcher.wrong)
+        if (reserved := (await harness.client.workspace(self.workspace))["reserved"]) != "0.0":
+            raise InvariantViolation(f"I1: {reserved} stays reserved")
+        harness.system.check()
         return campaign
 
     async def _ended(self) -> dict[str, Any] | None:
-        campaign = await self._field.client.campaign(self.id)
+        campaign = await self._harness.client.campaign(self.id)
         return campaign if campaign["completed_at"] else None
 
     async def _watcher_knows(self) -> bool:
-        return self._watcher.last == await self._field.client.workspace(self.workspace)
+        return self._watcher.last == await self._harness.client.workspace(self.workspace)
 
-    async def _statuses_are_what_was_told(self, all_of_them: bool) -> None:
-        """I3, I4: no row is behind what the carrier was answered 200 for, none ahead of what it told."""
-        rows = await self._field.salesdb.fetch(
+    async def _check_statuses(self, *, all_of_them: bool) -> None:
+        """I3, I4: no row is behind what the carrier was answered 200 for, none ahead of what it reported."""
+        rows = await self._harness.salesdb.fetch(
             "SELECT seq, sms_status::text AS status, error_code FROM bulksms_info WHERE bulksms_id = $1", UUID(self.id)
         )
-        told = await asyncio.to_thread(self._field.told, self.prefix)
+        reported = await asyncio.to_thread(self._harness.reported, self.prefix)
         for row in rows:
             if row["error_code"] in ("expired", "refused"):
-                continue  # no news within its validity, or never taken
-            status = told.get(row["seq"], "queued")
+                continue  # no delivery report within its validity, or never taken
+            status = reported.get(row["seq"], "queued")
             behind = _ORDER[row["status"]] < _ORDER[status]
             if behind or (all_of_them and row["status"] != status):
-                raise Broken(f"I3: message {self.prefix}-{row['seq']} is {row['status']}, the carrier told {status}")
+                raise InvariantViolation(
+                    f"I3: message {self.prefix}-{row['seq']} is {row['status']}, the carrier reported {status}"
+                )
 
 
-class Field:
-    """The running system, what strikes it, and the dice."""
+class Harness:
+    """The running system, the clients and databases that a scenario needs, and its random numbers."""
 
     def __init__(
         self, system: System, client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, rng: Random, *, contacts: int
@@ -131,20 +135,20 @@ class Field:
         self.rng = rng
         self.contacts = contacts
 
-    async def campaign(self, contacts: int | None = None, *, run: bool = True) -> Struck:
+    async def campaign(self, contacts: int | None = None, *, run: bool = True) -> WatchedCampaign:
         """A campaign of a workspace of its own, running and watched."""
         count = contacts or self.contacts
         workspace = await new_workspace(self.ds, Decimal(count))
         bulksms_id = await self.client.created(workspace, csv_of(count, self.rng.randrange(1_000_000)))
-        watcher = Watcher(f"{self.client.webapi.replace('http', 'ws')}/ws", workspace)
-        struck = Struck(self, workspace, bulksms_id, watcher)
+        watcher = CreditWatcher(f"{self.client.webapi.replace('http', 'ws')}/ws", workspace)
+        campaign = WatchedCampaign(self, workspace, bulksms_id, watcher)
         if run:
             answer = await self.client.run(bulksms_id)
             assert answer.status_code == 202, answer.text
-            await self.moment(1.5)
-        return struck
+            await self.random_pause(1.5)
+        return campaign
 
-    async def moment(self, most: float) -> None:
+    async def random_pause(self, most: float) -> None:
         """A random while."""
         await asyncio.sleep(self.rng.uniform(0.0, most))
 
@@ -163,13 +167,13 @@ class Field:
         try:
             return await until(tried, _LONGEST)
         except AssertionError:
-            raise Broken(f"not within {_LONGEST:g} s: {why}") from None
+            raise InvariantViolation(f"not within {_LONGEST:g} s: {why}") from None
 
-    async def books(self, workspace: UUID) -> None:
+    async def check_invariants(self, workspace: UUID) -> None:
         """I1, I2 and I5 of a workspace whose campaigns have ended."""
         await self.until(lambda: audit.settled(self.salesdb, workspace), "ds has what salesdb owes")
-        if found := await differences(self.client, self.ds, self.salesdb, workspace):
-            raise Broken("; ".join(found))
+        if found := await violations(self.client, self.ds, self.salesdb, workspace):
+            raise InvariantViolation("; ".join(found))
 
     # What the carrier knows, from its own memory.
 
@@ -177,7 +181,7 @@ class Field:
     def _store(self) -> Path:
         return self.system.settings.data_path / "carrier" / "carrier.sqlite"
 
-    def told(self, prefix: str) -> dict[int, str]:
+    def reported(self, prefix: str) -> dict[int, str]:
         """By seq, the strongest status of a campaign's messages that the carrier was answered 200 for."""
         query = """
             SELECT message_id, seq, odds, steps FROM message JOIN batch ON batch.id = message.batch
@@ -193,7 +197,7 @@ class Field:
                 )
         return found
 
-    def all_told(self, prefix: str) -> bool:
+    def all_reported(self, prefix: str) -> bool:
         """Whether the carrier has been answered 200 for every report of the campaign."""
         query = """
             SELECT count(*) FROM message JOIN batch ON batch.id = message.batch

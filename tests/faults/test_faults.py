@@ -1,4 +1,4 @@
-"""Some of the faults of `make faults`, on the system of the tests: campaigns struck in the middle lose nothing.
+"""Some of the scenarios of `make faults`, on the system of the tests: nothing is lost.
 
 SEED chooses the moments.
 """
@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from local.launcher import System
-from tests.faults.harness import Field
+from tests.faults.harness import Harness
 from tests.faults.scenarios import SCENARIOS, Scenario
 from tests.support.client import Client
 
@@ -20,7 +20,7 @@ _SEED = int(os.environ.get("SEED", "1"))
 _QUICK = {
     "kill -9 of general_worker",
     "kill -9 of sales_worker",
-    "killed, back with the past",
+    "killed, restarted from an old snapshot",
     "killed and wiped",
     "ds stopped in immediate mode",
     "salesdb stopped in immediate mode",
@@ -35,10 +35,10 @@ _QUICK = {
 
 
 @pytest.fixture
-async def field(system: System, client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool) -> AsyncIterator[Field]:
+async def harness(system: System, client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool) -> AsyncIterator[Harness]:
     """Campaigns of 600 that take some seconds."""
     await client.behave(mps=300)
-    yield Field(system, client, ds, salesdb, Random(_SEED), contacts=600)
+    yield Harness(system, client, ds, salesdb, Random(_SEED), contacts=600)
     await client.behave(mps=0, paused=False)
     for pool in (ds, salesdb):
         await pool.expire_connections()
@@ -49,5 +49,5 @@ async def field(system: System, client: Client, ds: asyncpg.Pool, salesdb: async
     [one for one in SCENARIOS if one.name in _QUICK],
     ids=lambda one: f"{one.group}: {one.name}, seed {_SEED}",
 )
-async def test_nothing_is_lost(field: Field, scenario: Scenario) -> None:
-    await scenario.run(field)
+async def test_nothing_is_lost(harness: Harness, scenario: Scenario) -> None:
+    await scenario.run(harness)

@@ -220,6 +220,6 @@ def _cell(text: str) -> str:
 _INTRODUCTION = """# Bad inputs
 
 What is sent, and what is answered: always problem details (RFC 9457) that say what is wrong, where, and how to mend it,
-with the memory of the services flat. `tests/integration/test_bad_inputs.py` sends all of these, with `UPLOAD_MAX_BYTES` at 32 MB;
-`make bad-inputs` writes this page.
+with the memory of the services flat. `tests/integration/test_bad_inputs.py` sends all of these, with
+`UPLOAD_MAX_BYTES` at 32 MB; `make bad-inputs` writes this page.
 """

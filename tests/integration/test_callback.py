@@ -27,15 +27,15 @@ async def rows(salesdb: asyncpg.Pool, bulksms_id: str) -> list[tuple[str, str | 
 
 async def charged(salesdb: asyncpg.Pool, bulksms_id: str) -> list[Any]:
     """What the campaign says it was charged, and what its outbox says."""
-    return list(
-        await salesdb.fetchrow(
-            """
+    found = await salesdb.fetchrow(
+        """
             SELECT charged, (SELECT coalesce(sum(amount), 0) FROM outbox WHERE bulksms_id = id AND kind = 'charge')
             FROM bulksms WHERE id = $1
             """,
-            UUID(bulksms_id),
-        )
+        UUID(bulksms_id),
     )
+    assert found is not None
+    return list(found)
 
 
 async def test_one_report_or_an_array_with_counts(client: Client, salesdb: asyncpg.Pool, workspace: UUID) -> None:

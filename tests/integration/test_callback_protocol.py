@@ -9,7 +9,7 @@ import pytest
 
 from common.auth.signatures import Secret
 from tests.support.client import OLD_SECRET, Client, signed
-from tests.support.raw_http import Wire, connect
+from tests.support.raw_http import RawConnection, connect
 
 REPORT = b'{"message_id":"no-id-of-ours","status":"sent","timestamp":"2026-01-01T00:00:00Z"}'
 APPLIED = {"applied": 0, "stale": 0, "unknown": 1}
@@ -28,88 +28,90 @@ def signature(body: bytes, **how: Any) -> bytes:
 
 
 @pytest.fixture
-async def wire(client: Client) -> AsyncIterator[Wire]:
+async def connection(client: Client) -> AsyncIterator[RawConnection]:
     async with connect(client.salesapi) as made:
         yield made
 
 
-async def test_requests_sent_at_once_are_answered_in_their_order(wire: Wire) -> None:
-    wire.send(post() + post(b"[]") + post(b"[%s,%s]" % (REPORT, REPORT)))
-    assert [(await wire.answer())[:1] for _ in range(2)] == [(200,), (400,)]
-    assert (await wire.answer())[1] == {"applied": 0, "stale": 0, "unknown": 2}
+async def test_requests_sent_at_once_are_answered_in_their_order(connection: RawConnection) -> None:
+    connection.send(post() + post(b"[]") + post(b"[%s,%s]" % (REPORT, REPORT)))
+    assert [(await connection.answer())[:1] for _ in range(2)] == [(200,), (400,)]
+    assert (await connection.answer())[1] == {"applied": 0, "stale": 0, "unknown": 2}
 
 
-async def test_more_than_may_wait_are_all_answered(wire: Wire) -> None:
-    wire.send(post() * 500)
-    assert [(await wire.answer())[0] for _ in range(500)] == [200] * 500
+async def test_more_than_may_wait_are_all_answered(connection: RawConnection) -> None:
+    connection.send(post() * 500)
+    assert [(await connection.answer())[0] for _ in range(500)] == [200] * 500
 
 
-async def test_a_heap_of_refused_requests_behind_one_that_waits_hurts_nobody(client: Client, wire: Wire) -> None:
+async def test_a_heap_of_refused_requests_behind_one_that_waits_hurts_nobody(
+    client: Client, connection: RawConnection
+) -> None:
     for _ in range(2):
         async with connect(client.salesapi) as other:
             other.send(post() + post(b"[]") * 3_000)
             assert [(await other.answer())[0] for _ in range(200)] == [200] + [400] * 199
-    wire.send(post())
-    assert (await wire.answer())[:2] == (200, APPLIED)
+    connection.send(post())
+    assert (await connection.answer())[:2] == (200, APPLIED)
 
 
-async def test_a_request_in_single_bytes(wire: Wire) -> None:
+async def test_a_request_in_single_bytes(connection: RawConnection) -> None:
     for byte in post():
-        wire.send(bytes([byte]))
-        await wire.writer.drain()
+        connection.send(bytes([byte]))
+        await connection.writer.drain()
         await asyncio.sleep(0)
-    assert (await wire.answer())[:2] == (200, APPLIED)
+    assert (await connection.answer())[:2] == (200, APPLIED)
 
 
-async def test_a_body_in_chunks(wire: Wire) -> None:
+async def test_a_body_in_chunks(connection: RawConnection) -> None:
     head = b"POST /callback HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n%s\r\n\r\n" % signature(REPORT)
-    wire.send(head + b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in (REPORT[:7], REPORT[7:])) + b"0\r\n\r\n")
-    assert (await wire.answer())[:2] == (200, APPLIED)
+    connection.send(head + b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in (REPORT[:7], REPORT[7:])) + b"0\r\n\r\n")
+    assert (await connection.answer())[:2] == (200, APPLIED)
 
 
 async def test_a_query_and_an_absolute_address_are_the_same_callback(client: Client) -> None:
     for target in (b"/callback?from=carrier", b"http://salesapi/callback"):
-        async with connect(client.salesapi) as wire:
-            wire.send(post(target=target))
-            assert (await wire.answer())[:2] == (200, APPLIED)
+        async with connect(client.salesapi) as connection:
+            connection.send(post(target=target))
+            assert (await connection.answer())[:2] == (200, APPLIED)
 
 
-async def test_the_connection_can_go_on_to_something_else_and_back(wire: Wire) -> None:
-    wire.send(post())
-    assert (await wire.answer())[0] == 200
-    wire.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert (await wire.answer())[:2] == (200, {"status": "up"})
-    wire.send(post())
-    assert (await wire.answer())[:2] == (200, APPLIED)
+async def test_the_connection_can_go_on_to_something_else_and_back(connection: RawConnection) -> None:
+    connection.send(post())
+    assert (await connection.answer())[0] == 200
+    connection.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (await connection.answer())[:2] == (200, {"status": "up"})
+    connection.send(post())
+    assert (await connection.answer())[:2] == (200, APPLIED)
 
 
-async def test_something_else_in_one_piece_with_a_callback_is_to_be_asked_for_again(wire: Wire) -> None:
-    wire.send(post() + b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-    status, _, headers = await wire.answer()
+async def test_something_else_in_one_piece_with_a_callback_is_to_be_asked_for_again(connection: RawConnection) -> None:
+    connection.send(post() + b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+    status, _, headers = await connection.answer()
     assert (status, headers["connection"]) == (200, "close")
-    assert await wire.closed()
+    assert await connection.closed()
 
 
 @pytest.mark.parametrize("request_", [post(version=b"1.0"), post(REPORT, b"/callback", b"Connection: close")])
-async def test_who_asks_for_it_is_closed_after_the_answer(wire: Wire, request_: bytes) -> None:
-    wire.send(request_)
-    assert (await wire.answer())[2]["connection"] == "close"
-    assert await wire.closed()
+async def test_who_asks_for_it_is_closed_after_the_answer(connection: RawConnection, request_: bytes) -> None:
+    connection.send(request_)
+    assert (await connection.answer())[2]["connection"] == "close"
+    assert await connection.closed()
 
 
-async def test_who_sends_no_more_gets_its_answers(wire: Wire) -> None:
-    wire.send(post() * 3)
-    wire.writer.write_eof()
-    assert [(await wire.answer())[0] for _ in range(3)] == [200] * 3
-    assert await wire.closed()
+async def test_who_sends_no_more_gets_its_answers(connection: RawConnection) -> None:
+    connection.send(post() * 3)
+    connection.writer.write_eof()
+    assert [(await connection.answer())[0] for _ in range(3)] == [200] * 3
+    assert await connection.closed()
 
 
-async def test_a_client_that_asks_first_is_told_to_go_on(wire: Wire) -> None:
+async def test_a_client_that_asks_first_is_told_to_go_on(connection: RawConnection) -> None:
     head, _, body = post(REPORT, b"/callback", b"Expect: 100-continue").partition(b"\r\n\r\n")
-    wire.send(head + b"\r\n\r\n")
-    assert (await wire.answer())[0] == 100
-    wire.send(body)
-    assert (await wire.answer())[0] == 200
+    connection.send(head + b"\r\n\r\n")
+    assert (await connection.answer())[0] == 100
+    connection.send(body)
+    assert (await connection.answer())[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -122,13 +124,15 @@ async def test_a_client_that_asks_first_is_told_to_go_on(wire: Wire) -> None:
         (b"POST /callback HTTP/1.1\r\n" + b"X: y\r\n" * 200_000, 431),
     ],
 )
-async def test_what_is_no_request_is_refused_after_the_answers_before_it(wire: Wire, data: bytes, status: int) -> None:
-    wire.send(post() + data)
-    assert (await wire.answer())[0] == 200
-    found, body, headers = await wire.answer()
+async def test_what_is_no_request_is_refused_after_the_answers_before_it(
+    connection: RawConnection, data: bytes, status: int
+) -> None:
+    connection.send(post() + data)
+    assert (await connection.answer())[0] == 200
+    found, body, headers = await connection.answer()
     assert (found, headers["content-type"], headers["connection"]) == (status, "application/problem+json", "close")
     assert body["status"] == status
-    assert await wire.closed()
+    assert await connection.closed()
 
 
 async def test_another_method_is_405(client: Client) -> None:
@@ -151,15 +155,15 @@ async def test_another_method_is_405(client: Client) -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 async def test_a_callback_that_is_not_signed_as_it_should_be_is_401(
-    wire: Wire, target: bytes, header: Callable[[], bytes], words: str
+    connection: RawConnection, target: bytes, header: Callable[[], bytes], words: str
 ) -> None:
-    wire.send(post(REPORT, target, header()) + post())
-    status, body, headers = await wire.answer()
+    connection.send(post(REPORT, target, header()) + post())
+    status, body, headers = await connection.answer()
     assert (status, headers["content-type"]) == (401, "application/problem+json")
     assert words in body["detail"]
     assert headers["www-authenticate"]
     if target == b"/callback":
-        assert (await wire.answer())[0] == 200, "the connection goes on"
+        assert (await connection.answer())[0] == 200, "the connection goes on"
 
 
 def test_a_signature_is_the_hmac_of_every_librarys() -> None:
@@ -168,6 +172,6 @@ def test_a_signature_is_the_hmac_of_every_librarys() -> None:
         assert Secret(secret).sign(b"{}", 1_700_000_000.9) == f"t=1700000000,v1={made}".encode()
 
 
-async def test_two_secrets_count_while_they_are_rotated(wire: Wire) -> None:
-    wire.send(post(REPORT, b"/callback", signature(REPORT, secret=OLD_SECRET)) + post())
-    assert [(await wire.answer())[0] for _ in range(2)] == [200, 200]
+async def test_two_secrets_count_while_they_are_rotated(connection: RawConnection) -> None:
+    connection.send(post(REPORT, b"/callback", signature(REPORT, secret=OLD_SECRET)) + post())
+    assert [(await connection.answer())[0] for _ in range(2)] == [200, 200]

@@ -32,7 +32,7 @@ from salesapi.salesapi.charges import gathering
 from salesapi.salesapi.sending import Pausing, Sender
 from salesapi.simulator.fate import Odds, fate
 from tests.support.client import Client, csv_of, problem
-from tests.support.invariants import check_books
+from tests.support.invariants import check_invariants
 from tests.support.polling import until
 
 
@@ -223,7 +223,7 @@ async def test_a_batch_is_never_sent_again_blindly_to_a_carrier_without_keys(
     assert await _state(salesdb, bulksms_id) == "unknown"
     system.restart("sales_worker")
     await until(lambda: client.completed(bulksms_id))
-    await check_books(client, ds, salesdb, workspace)
+    await check_invariants(client, ds, salesdb, workspace)
     await asyncio.gather(carrier.close(), database.close())
 
 

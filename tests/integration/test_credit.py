@@ -95,7 +95,7 @@ async def test_a_slow_watcher_gets_the_latest_not_a_queue(client: Client, ds: as
         await until(lambda: client.completed(bulksms_id))
         await until(lambda: _unreserved(client, workspace))
         truth = await client.workspace(workspace)
-        versions = []
+        versions: list[int] = []
         while not versions or versions[-1] < truth["version"]:
             last = await told(socket)
             versions.append(last["version"])

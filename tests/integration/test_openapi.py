@@ -106,6 +106,7 @@ def _routed(folder: Path) -> Iterator[str]:
                     continue
                 path = call.args[0]
                 assert isinstance(path, ast.Constant)
+                assert isinstance(path.value, str)
                 yield path.value
 
 

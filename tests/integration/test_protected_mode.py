@@ -6,6 +6,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
 
 from common.observability.logs import masked
+from common.settings import ROOT
 from local.launcher import System
 from tests.support.client import Client, problem
 from tests.support.commands import run
@@ -40,7 +41,7 @@ def test_what_asks_for_no_secret_refuses_to_be_reached_from_elsewhere(
     system: System, service: str, environ: dict[str, str], words: str
 ) -> None:
     addresses = {"DS_DSN": system.settings.ds_dsn, "RPC_ADDRESS": system.settings.rpc_address}
-    done = run("python", "console.py", service, "serve", **{**addresses, **environ})
+    done = run("python", "console.py", service, "serve", cwd=ROOT, **{**addresses, **environ})
     assert done.returncode == 1
     assert words in done.stderr.splitlines()[-1]
 

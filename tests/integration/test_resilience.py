@@ -7,7 +7,7 @@ import asyncpg
 
 from rpc import audit
 from tests.support.client import Client, csv_of
-from tests.support.invariants import check_books
+from tests.support.invariants import check_invariants
 from tests.support.polling import until
 from tests.support.workspaces import new_workspace
 
@@ -21,7 +21,7 @@ async def test_a_batch_that_is_refused_fails_and_is_not_charged(
     await until(lambda: client.completed(bulksms_id))
     campaign = await client.campaign(bulksms_id)
     assert (campaign["contacts"]["failed"], campaign["charged"]) == (40, "0.0")
-    await check_books(client, ds, salesdb, workspace)
+    await check_invariants(client, ds, salesdb, workspace)
 
 
 async def test_a_batch_that_may_have_left_is_not_failed_by_a_refusal(
@@ -37,7 +37,7 @@ async def test_a_batch_that_may_have_left_is_not_failed_by_a_refusal(
     await until(lambda: client.completed(bulksms_id))
     contacts = (await client.http.get(f"{client.salesapi}/bulksms/{bulksms_id}/contacts")).json()["contacts"]
     assert "refused" not in {contact["error_code"] for contact in contacts}
-    await check_books(client, ds, salesdb, workspace)
+    await check_invariants(client, ds, salesdb, workspace)
 
 
 async def test_a_message_without_news_expires(
@@ -57,7 +57,7 @@ async def test_a_message_without_news_expires(
     assert campaign["contacts"]["undelivered"] == 10
     contacts = (await client.http.get(f"{client.salesapi}/bulksms/{bulksms_id}/contacts")).json()["contacts"]
     assert {contact["error_code"] for contact in contacts} == {"expired"}
-    await check_books(client, ds, salesdb, workspace)
+    await check_invariants(client, ds, salesdb, workspace)
     await client.behave(paused=False)
 
 
@@ -73,7 +73,7 @@ async def test_a_run_cut_short_before_its_start_is_finished(
         "UPDATE bulksms SET run_requested_at = now() - interval '1 minute' WHERE id = $1", UUID(bulksms_id)
     )
     await until(lambda: client.completed(bulksms_id))
-    await check_books(client, ds, salesdb, workspace)
+    await check_invariants(client, ds, salesdb, workspace)
 
 
 async def test_a_charge_beyond_the_credit_waits_for_a_top_up_and_holds_up_no_other(
@@ -95,7 +95,7 @@ async def test_a_charge_beyond_the_credit_waits_for_a_top_up_and_holds_up_no_oth
     await client.run(second)
     await client.behave(paused=False)
     await until(lambda: client.completed(second))
-    await check_books(client, ds, salesdb, other)
+    await check_invariants(client, ds, salesdb, other)
     assert not await audit.settled(salesdb, poor)
     assert (await client.workspace(poor))["credit"] == "0.0"
     await client.http.post(f"{client.webapi}/workspaces/{poor}/topup", json={"amount": "0.1"})

@@ -13,7 +13,7 @@ from websockets.frames import Frame, Opcode
 from local.launcher import System
 from tests.support.client import Client, csv_of
 from tests.support.multipart import form
-from tests.support.raw_http import Wire, connect
+from tests.support.raw_http import RawConnection, connect
 
 _HEAD = b"POST /create HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=B\r\n"
 _CHUNKED = _HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -21,13 +21,13 @@ _CHUNKED = _HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 
 async def _status(url: str, first: bytes, drip: bytes = b"") -> int | None:
     """The status that who sends `first`, and then `drip` each half second, is answered; None if it is only closed."""
-    async with connect(url) as wire:
-        wire.send(first)
-        answer = asyncio.create_task(wire.answer())
+    async with connect(url) as connection:
+        connection.send(first)
+        answer = asyncio.create_task(connection.answer())
         while not answer.done():
             await asyncio.wait([answer], timeout=0.5)
             if drip and not answer.done():
-                wire.send(drip)
+                connection.send(drip)
         try:
             return answer.result()[0]
         except asyncio.IncompleteReadError:
@@ -37,25 +37,25 @@ async def _status(url: str, first: bytes, drip: bytes = b"") -> int | None:
 async def _upload_slowly(client: Client, workspace: UUID) -> int:
     """An upload at 16 kB a second that takes longer than REQUEST_TIMEOUT."""
     body = b"".join(form([csv_of(3_200)], workspace_id=str(workspace).encode()))
-    async with connect(client.salesapi) as wire:
-        wire.send(_HEAD + b"Content-Length: %d\r\n\r\n" % len(body))
+    async with connect(client.salesapi) as connection:
+        connection.send(_HEAD + b"Content-Length: %d\r\n\r\n" % len(body))
         for start in range(0, len(body), 8_000):
-            wire.send(body[start : start + 8_000])
+            connection.send(body[start : start + 8_000])
             await asyncio.sleep(0.5)
-        return (await wire.answer())[0]
+        return (await connection.answer())[0]
 
 
 async def _read_after(client: Client, workspace: UUID, seconds: float) -> bytes | None:
     """The end of a large answer, to who begins to read it only then; None if it was cut off."""
     bulksms_id = await client.created(workspace, csv_of(100_000))
-    async with connect(client.salesapi, receive_buffer=4096) as wire:
-        wire.send(b"GET /bulksms/%s/results.csv HTTP/1.1\r\nHost: localhost\r\n\r\n" % bulksms_id.encode())
-        await wire.writer.drain()
-        wire.pause_reading()
+    async with connect(client.salesapi, receive_buffer=4096) as connection:
+        connection.send(b"GET /bulksms/%s/results.csv HTTP/1.1\r\nHost: localhost\r\n\r\n" % bulksms_id.encode())
+        await connection.writer.drain()
+        connection.pause_reading()
         await asyncio.sleep(seconds)
-        wire.resume_reading()
+        connection.resume_reading()
         with suppress(ConnectionError, asyncio.IncompleteReadError):
-            return await wire.reader.readuntil(b"\r\n0\r\n\r\n")
+            return await connection.reader.readuntil(b"\r\n0\r\n\r\n")
     return None
 
 
@@ -82,19 +82,19 @@ async def test_who_sends_too_slowly_is_ended_and_who_sends_steadily_is_not(
     assert ended == [408, 408, 408, 408, 408, None, None]
     assert steady == 201
     assert late is None
-    assert soon is not None
+    assert isinstance(soon, bytes)
     assert b'"Contact 99999"' in soon
     assert time.monotonic() - began > system.settings.request_timeout
 
 
 async def test_who_is_told_no_before_the_end_of_an_upload_can_read_it(client: Client) -> None:
     """413 reaches a client that goes on sending, and does not read before it has sent all it wants."""
-    async with connect(client.salesapi) as wire:
-        wire.send(_HEAD + b"Content-Length: 1000000000\r\n\r\n")
+    async with connect(client.salesapi) as connection:
+        connection.send(_HEAD + b"Content-Length: 1000000000\r\n\r\n")
         for _ in range(20):
-            wire.send(bytes(100_000))
-        await wire.writer.drain()
-        assert (await wire.answer())[0] == 413
+            connection.send(bytes(100_000))
+        await connection.writer.drain()
+        assert (await connection.answer())[0] == 413
 
 
 def _url(client: Client) -> str:
@@ -128,34 +128,34 @@ async def test_a_websocket_message_that_is_none_is_told_so(client: Client, messa
         assert "send {" in str(await asyncio.wait_for(socket.recv(), 20))
 
 
-async def _upgrade(wire: Wire, more: bytes = b"") -> None:
+async def _upgrade(connection: RawConnection, more: bytes = b"") -> None:
     version = b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
     upgrade = b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
-    wire.send(b"GET /ws HTTP/1.1\r\nHost: localhost\r\n" + upgrade + version + more + b"\r\n")
+    connection.send(b"GET /ws HTTP/1.1\r\nHost: localhost\r\n" + upgrade + version + more + b"\r\n")
 
 
 async def test_a_handshake_that_is_none_is_answered(client: Client) -> None:
-    async with connect(client.webapi) as wire:
-        await _upgrade(wire, b"Content-Length: 5\r\n")
-        assert (await wire.answer())[0] == 400
-        assert await wire.closed()
+    async with connect(client.webapi) as connection:
+        await _upgrade(connection, b"Content-Length: 5\r\n")
+        assert (await connection.answer())[0] == 400
+        assert await connection.closed()
 
 
 async def test_pings_of_a_client_that_does_not_read_are_not_queued(client: Client) -> None:
     """Of a flood of pings all but those that there was room for are skipped, and the last one is answered."""
-    async with connect(client.webapi) as wire:
-        await _upgrade(wire)
-        assert (await wire.answer())[0] == 101
-        wire.pause_reading()
+    async with connect(client.webapi) as connection:
+        await _upgrade(connection)
+        assert (await connection.answer())[0] == 101
+        connection.pause_reading()
         ping = Frame(Opcode.PING, b"p" * 125).serialize(mask=True)
         for _ in range(200):
-            wire.send(ping * 1_000)
-            await wire.writer.drain()
-        wire.send(Frame(Opcode.PING, b"last").serialize(mask=True))
-        wire.resume_reading()
+            connection.send(ping * 1_000)
+            await connection.writer.drain()
+        connection.send(Frame(Opcode.PING, b"last").serialize(mask=True))
+        connection.resume_reading()
         received = b""
         while not received.endswith(b"last"):
-            piece = await asyncio.wait_for(wire.reader.read(1 << 20), 20)
+            piece = await asyncio.wait_for(connection.reader.read(1 << 20), 20)
             assert piece
             received += piece
         assert len(received) < 20_000_000

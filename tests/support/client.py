@@ -84,7 +84,7 @@ class Client:
         return await self.http.post(f"{self.salesapi}/callback", content=body, headers=signed(body, self._secret))
 
     async def completed(self, bulksms_id: str) -> bool:
-        return (await self.campaign(bulksms_id))["status"] == "completed"
+        return bool((await self.campaign(bulksms_id))["status"] == "completed")
 
     async def behave(self, **behaviour: Any) -> None:
         """Change the carrier's behaviour."""

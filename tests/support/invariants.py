@@ -9,14 +9,14 @@ from tests.support.client import Client
 from tests.support.polling import until
 
 
-async def check_books(client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID) -> None:
+async def check_invariants(client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID) -> None:
     """I1, I2 and I5 for a workspace whose campaigns have ended."""
     await until(lambda: audit.settled(salesdb, workspace))
-    assert await differences(client, ds, salesdb, workspace) == []
+    assert await violations(client, ds, salesdb, workspace) == []
 
 
-async def differences(client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID) -> list[str]:
-    """What of them does not hold, in words."""
+async def violations(client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID) -> list[str]:
+    """Which of I1, I2 and I5 do not hold, in words."""
     found = await audit.differences(ds, salesdb, workspace)
     if (most := (await client.carrier_stats())["most_per_message"]) > 1:
         found.append(f"I5: a phone got a message {most} times")

@@ -11,8 +11,8 @@ import msgspec
 from common.settings import host_and_port
 
 
-class Wire:
-    """A connection, byte by byte."""
+class RawConnection:
+    """A TCP connection on which a test writes bytes and reads HTTP answers."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -41,7 +41,7 @@ class Wire:
 
 
 @asynccontextmanager
-async def connect(url: str, receive_buffer: int | None = None) -> AsyncIterator[Wire]:
+async def connect(url: str, receive_buffer: int | None = None) -> AsyncIterator[RawConnection]:
     """A connection to the service at this URL; `receive_buffer`: bytes that may wait for us to read them."""
     client = socket.socket()
     if receive_buffer is not None:
@@ -49,7 +49,7 @@ async def connect(url: str, receive_buffer: int | None = None) -> AsyncIterator[
     client.setblocking(False)
     await asyncio.get_running_loop().sock_connect(client, host_and_port(url))
     reader, writer = await asyncio.open_connection(sock=client, limit=64 * 1024 * 1024)
-    yield Wire(reader, writer)
+    yield RawConnection(reader, writer)
     writer.close()
 
 
@@ -63,23 +63,23 @@ class Answer(NamedTuple):
 
 async def send(url: str, head: bytes, body: bytes | Iterable[bytes] = b"") -> Answer:
     """Send a request whose head is this; a body of pieces goes in chunks, for as long as there is no answer."""
-    async with connect(url) as wire:
+    async with connect(url) as connection:
         length = b"Content-Length: %d" % len(body) if isinstance(body, bytes) else b"Transfer-Encoding: chunked"
         more = [] if b"Content-Length" in head else [length]
-        wire.send(b"\r\n".join([head, b"Host: localhost", *more, b"", b""]))
-        answer = asyncio.create_task(wire.answer())
+        connection.send(b"\r\n".join([head, b"Host: localhost", *more, b"", b""]))
+        answer = asyncio.create_task(connection.answer())
         try:
             if isinstance(body, bytes):
-                wire.send(body)
+                connection.send(body)
             else:
                 for piece in body:
                     if answer.done():
                         break
-                    wire.send(b"%x\r\n%s\r\n" % (len(piece), piece))
-                    await wire.writer.drain()
+                    connection.send(b"%x\r\n%s\r\n" % (len(piece), piece))
+                    await connection.writer.drain()
                 else:
-                    wire.send(b"0\r\n\r\n")
-            await wire.writer.drain()
+                    connection.send(b"0\r\n\r\n")
+            await connection.writer.drain()
         except ConnectionError:
-            pass  # it has heard enough; its answer is there to be read
+            pass  # the server has closed its side for reading; its answer is there to be read
         return Answer(*await answer)

@@ -22,8 +22,8 @@ class Owner(NamedTuple):
     bulksms_id: str
 
 
-class World:
-    """The system and those who call it."""
+class SecuredSystem:
+    """A system in protected mode, an operator, and two workspaces with keys."""
 
     def __init__(self, system: System, client: Client) -> None:
         self.system = system
