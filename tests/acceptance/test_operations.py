@@ -96,7 +96,7 @@ def test_the_processes_need_no_server_as_a_wheel() -> None:
         "webapi.webapi.main",
         "salesapi.salesapi.main",
         "rpc.server",
-        "salesapi.carrier.server",
+        "salesapi.simulator.server",
         "webapi.webapi.worker_swarm.general_worker",
         "salesapi.salesapi.worker_swarm.sales_worker",
         "console",

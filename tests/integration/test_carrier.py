@@ -19,7 +19,8 @@ from common.database import Database
 from common.jobs import JobQueue
 from common.settings import ROOT
 from local.launcher import System
-from local.servers import answers, free_port
+from local.ports import free_port
+from local.servers import answers
 from salesapi.carrier.http import HttpCarrier
 from salesapi.carrier.port import (
     CarrierBusyError,
@@ -186,7 +187,7 @@ async def test_the_adapter_tells_what_is_known_of_a_batch(
 
 
 def test_told_to_stop_it_writes_what_it_knows_and_ends(tmp_path: Path) -> None:
-    port = free_port(0)
+    port = free_port()
     environ = {**os.environ, "CARRIER_URL": f"http://127.0.0.1:{port}", "DATA_DIR": str(tmp_path)}
     process = subprocess.Popen([sys.executable, "console.py", "carrier", "serve"], cwd=ROOT, env=environ)
     deadline = time.monotonic() + 40

@@ -16,7 +16,7 @@ from websockets.asyncio.client import connect
 
 from common.jobs import JobQueue
 from common.settings import ROOT
-from local.servers import free_port
+from local.ports import free_port
 from tests.support.client import Client, csv_of
 from tests.support.polling import until
 
@@ -133,7 +133,7 @@ async def test_rpc_and_the_workers_tell_that_they_are_ready(client: Client) -> N
 
 
 async def test_a_worker_tells_which_part_it_waits_for(client: Client, tmp_path: Path) -> None:
-    port = free_port(0)
+    port = free_port()
     nowhere = {"DS_DSN": "postgresql://postgres@127.0.0.1:9/ds", "REDIS_URL": client.settings.redis_url}
     command = ["-m", "arq", "webapi.webapi.worker_swarm.general_worker.WorkerSettings"]
     with _process(*command, **nowhere, GENERAL_METRICS_PORT=str(port)):
@@ -151,7 +151,7 @@ async def test_a_worker_tells_which_part_it_waits_for(client: Client, tmp_path: 
 
 
 async def test_a_port_that_is_taken_costs_the_metrics_and_nothing_else(client: Client) -> None:
-    address = f"127.0.0.1:{free_port(0)}"
+    address = f"127.0.0.1:{free_port()}"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         dsns = {"DS_DSN": client.settings.ds_dsn, "SALESDB_DSN": client.settings.salesdb_dsn}

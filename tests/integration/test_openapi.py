@@ -99,7 +99,7 @@ async def test_the_answers_of_a_campaign_s_life_are_as_documented(client: Client
 
 def _routed(folder: Path) -> Iterator[str]:
     """The paths that are routed in the sources of a folder, but for pages, which are marked as no part of the API."""
-    for file in folder.glob("*.py"):
+    for file in folder.rglob("*.py"):
         for call in ast.walk(ast.parse(file.read_text())):
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Route":
                 if any(keyword.arg == "include_in_schema" for keyword in call.keywords):

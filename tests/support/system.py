@@ -5,7 +5,7 @@ from pathlib import Path
 
 from common.settings import load
 from local.launcher import System
-from local.servers import free_port
+from local.ports import free_port
 
 # Latencies short enough for a test, everything else as people get it; a lost job is found again within a second.
 _ENVIRON = {
@@ -26,7 +26,7 @@ _ENVIRON = {
 
 def free_ports() -> dict[str, str]:
     """Settings that put each part where no other system looks for a place, so that several can run side by side."""
-    ports = [str(free_port(0)) for _ in range(10)]
+    ports = [str(free_port()) for _ in range(10)]
     return {
         "WEBAPI_PORT": ports[0],
         "SALESAPI_PORT": ports[1],
