@@ -7,6 +7,7 @@ from uuid import UUID
 import asyncpg
 import httpx
 import pytest
+from hypothesis import HealthCheck, settings
 from playwright.async_api import Browser
 
 from local.launcher import System
@@ -14,6 +15,10 @@ from tests.support.browser import chromium
 from tests.support.client import OLD_SECRET, SECRET, Client
 from tests.support.system import start
 from tests.support.workspaces import new_workspace
+
+# How fast examples are is no property of ours: it depends on what else the machine does.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")
@@ -27,8 +32,17 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 @pytest.fixture(scope="session")
 async def client(system: System) -> AsyncIterator[Client]:
     """Calls the system over HTTP."""
-    async with httpx.AsyncClient(timeout=30) as http:
+    async with httpx.AsyncClient(timeout=60) as http:
         yield Client(http, system.settings)
+
+
+@pytest.fixture(autouse=True)
+async def reset_carrier(request: pytest.FixtureRequest) -> AsyncIterator[None]:
+    """Leave the carrier as it was, however a test that changed its behaviour ended."""
+    yield
+    if "client" in request.fixturenames:
+        client: Client = request.getfixturevalue("client")
+        await client.reset_behaviour()
 
 
 @pytest.fixture(scope="session")

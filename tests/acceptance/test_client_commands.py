@@ -40,7 +40,7 @@ class Shell:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=80,
+            timeout=240,
         )
         assert done.returncode == code, done.stdout + done.stderr
         return done
@@ -158,7 +158,7 @@ def test_ctrl_c_ends_the_watching_and_not_the_campaign(shell: Shell, contacts: P
         assert "queued 20" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
         assert "the campaign goes on" in process.stdout.read()
-        assert process.wait(timeout=20) == 130
+        assert process.wait(timeout=60) == 130
     assert shell.json("cancel", bulksms_id)["unsent"] == 20
 
 

@@ -18,6 +18,7 @@ from common.settings import ROOT
 from console import cli
 from local.dumps import schema
 from local.launcher import System
+from local.ports import free_port
 from local.servers import EmbeddedError, EmbeddedPostgres, pg_bin
 from tests.support.commands import run
 
@@ -179,7 +180,7 @@ def test_a_service_says_what_it_waits_for(tmp_path: Path) -> None:
             "REDIS_URL": "redis://:secret@127.0.0.1:9",
             "RPC_ADDRESS": "127.0.0.1:9",
             "RPC_TIMEOUT": "1",
-            "SALESAPI_PORT": "18992",
+            "SALESAPI_PORT": str(free_port()),
         },
         stderr=subprocess.PIPE,
         text=True,
@@ -190,7 +191,7 @@ def test_a_service_says_what_it_waits_for(tmp_path: Path) -> None:
         waits |= set(re.findall(r"waiting for (\w+ at [0-9.:]+)", process.stderr.readline()))
     assert waits == {"salesdb at 127.0.0.1:9", "redis at 127.0.0.1:9", "rpc at 127.0.0.1:9"}
     process.terminate()
-    process.communicate(timeout=15)
+    process.communicate(timeout=60)
     assert process.returncode == 0, "it ended by itself, with its last things done"
 
 
@@ -213,5 +214,5 @@ def test_kill_9_of_a_command_leaves_no_process_behind(tmp_path: Path) -> None:
     assert {"postgres", "valkey-server"} <= set(filter(None, map(_name, children)))
     process.kill()
     process.wait()
-    _, alive = psutil.wait_procs(children, timeout=20)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive

@@ -70,7 +70,7 @@ def test_the_tutorial_works_as_it_is_written(client: Client, system: System, tmp
         env=system.environ,
         capture_output=True,
         text=True,
-        timeout=80,
+        timeout=240,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads((tmp_path / "campaign.json").read_text())["accepted"] == 5

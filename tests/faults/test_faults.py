@@ -39,7 +39,6 @@ async def harness(system: System, client: Client, ds: asyncpg.Pool, salesdb: asy
     """Campaigns of 600 that take some seconds."""
     await client.behave(mps=300)
     yield Harness(system, client, ds, salesdb, Random(_SEED), contacts=600)
-    await client.behave(mps=0, paused=False)
     for pool in (ds, salesdb):
         await pool.expire_connections()
 

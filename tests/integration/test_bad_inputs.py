@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import psutil
-import pytest
 
 from common.settings import ROOT
 from local.launcher import System
@@ -176,7 +175,6 @@ async def flat_memory(system: System, service: str) -> AsyncIterator[None]:
     assert most - before < _MARGIN, f"{service} grew by {(most - before) // _MEGABYTE} MB"
 
 
-@pytest.mark.timeout(150)
 async def test_every_bad_input_is_answered_for_what_it_is_with_memory_flat(system: System, client: Client) -> None:
     found: list[tuple[Bad, Answer]] = []
     async with flat_memory(system, "salesapi"), flat_memory(system, "webapi"):

@@ -117,15 +117,13 @@ async def test_reports_come_in_arrays_on_demand(client: Client, receiver: Receiv
     await submit(client, receiver, uuid4().hex, ids)
     await until(lambda: finished(receiver, ids))
     bodies = receiver.bodies.copy()  # a second report of some may still come
-    await client.behave(array=1)
     assert all(isinstance(body, list) for body in bodies)
     assert len(bodies) < sum(map(len, bodies))
 
 
 async def test_its_rate_is_limited_on_demand(client: Client, receiver: Receiver) -> None:
-    await client.behave(mps=10)
+    await client.behave(mps=1)  # the second batch overdraws it for nine seconds
     answers = [await submit(client, receiver, uuid4().hex, ids_of(10)) for _ in range(4)]
-    await client.behave(mps=0)
     assert answers[0].status_code == 202
     problem(answers[-1], 429)
     assert float(answers[-1].headers["retry-after"]) > 0
@@ -179,7 +177,7 @@ def test_fates_are_the_seeds_and_in_proportion() -> None:
 async def test_the_adapter_tells_what_is_known_of_a_batch(
     client: Client, receiver: Receiver, trouble: str, error: type[Exception]
 ) -> None:
-    carrier = HttpCarrier(client.carrier, receiver.url, 1.0)
+    carrier = HttpCarrier(client.carrier, receiver.url, 1.0 if trouble == "hang" else 30.0)
     await client.behave(trouble=trouble)
     with pytest.raises(error):
         await carrier.submit(uuid4().hex, [Message(uuid4().hex, "+358401234567", "Hi")])
@@ -190,16 +188,16 @@ def test_told_to_stop_it_writes_what_it_knows_and_ends(tmp_path: Path) -> None:
     port = free_port()
     environ = {**os.environ, "CARRIER_URL": f"http://127.0.0.1:{port}", "DATA_DIR": str(tmp_path)}
     process = subprocess.Popen([sys.executable, "console.py", "carrier", "serve"], cwd=ROOT, env=environ)
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 120
     while not answers("127.0.0.1", port):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
 
 
 async def test_a_carrier_that_is_not_there_has_surely_nothing() -> None:
-    carrier = HttpCarrier("http://127.0.0.1:9", "http://127.0.0.1:9", 1.0)
+    carrier = HttpCarrier("http://127.0.0.1:9", "http://127.0.0.1:9", 30.0)
     with pytest.raises(CarrierUnavailableError):
         await carrier.submit("k", [])
     await carrier.close()
@@ -211,17 +209,18 @@ async def test_a_batch_is_never_sent_again_blindly_to_a_carrier_without_keys(
     """DESIGN, step 3: its outcome is unknown, so it waits for its reports, which come."""
     database = Database("salesdb", system.settings.salesdb_dsn)
     await database.open()
-    carrier = HttpCarrier(client.carrier, system.settings.callback_url, 5.0, idempotent=False)
+    carrier = HttpCarrier(client.carrier, system.settings.callback_url, 30.0, idempotent=False)
     charges = gathering(JobQueue.connect(system.settings.redis_url))
-    sender = Sender(database, carrier, charges, lanes=1, lease=15, patience=5, pausing=Pausing(0.5, 100))
+    sender = Sender(database, carrier, charges, lanes=1, lease=60, patience=30, pausing=Pausing(0.5, 100))
     system.kill("sales_worker")
     bulksms_id = await client.created(workspace, csv_of(30))
     await client.run(bulksms_id)
-    await client.behave(trouble="lose_answer")
+    await client.behave(trouble="lose_answer", paused=True)
     await sender.send(UUID(bulksms_id))
     assert await _state(salesdb, bulksms_id) == "unknown"
     await sender.send(UUID(bulksms_id))
     assert await _state(salesdb, bulksms_id) == "unknown"
+    await client.behave(paused=False)
     system.restart("sales_worker")
     await until(lambda: client.completed(bulksms_id))
     await check_invariants(client, ds, salesdb, workspace)

@@ -31,7 +31,7 @@ async def test_whatever_the_document_allows_is_answered_as_it_says(
     command = [
         str(Path(sys.executable).with_name("schemathesis")), "run", f"{getattr(client, service)}/openapi.json",
         "--checks", _CHECKS, "--phases", "coverage,fuzzing", "--max-examples", "15", "--seed", "1",
-        "--generation-database", "none", "--request-timeout", "30", "--suppress-health-check", "all", "--no-color",
+        "--generation-database", "none", "--request-timeout", "120", "--suppress-health-check", "all", "--no-color",
     ]  # fmt: skip
     process = await asyncio.create_subprocess_exec(
         *command, cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT

@@ -83,7 +83,7 @@ def cut(news: Sequence[News], dice: random.Random) -> list[list[News]]:
 
 
 @given(st.lists(_NEWS, min_size=1, max_size=12), st.randoms(use_true_random=False))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 async def test_any_order_repetition_and_batching_ends_the_same(
     database: Database, news: list[News], dice: random.Random
 ) -> None:

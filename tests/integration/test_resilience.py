@@ -40,7 +40,7 @@ async def test_a_batch_that_may_have_left_is_not_failed_by_a_refusal(
     await check_invariants(client, ds, salesdb, workspace)
 
 
-async def test_a_message_without_news_expires(
+async def test_a_message_without_a_report_expires(
     client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID
 ) -> None:
     """The validity period is a day; here the batch is made a day older."""
@@ -58,7 +58,6 @@ async def test_a_message_without_news_expires(
     contacts = (await client.http.get(f"{client.salesapi}/bulksms/{bulksms_id}/contacts")).json()["contacts"]
     assert {contact["error_code"] for contact in contacts} == {"expired"}
     await check_invariants(client, ds, salesdb, workspace)
-    await client.behave(paused=False)
 
 
 async def _changes(salesdb: asyncpg.Pool, statement: str, bulksms_id: UUID) -> bool:

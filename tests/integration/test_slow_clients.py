@@ -114,7 +114,7 @@ async def test_a_websocket_that_sends_too_much_is_closed(
             for message in messages:
                 await socket.send(message)
         with suppress(ConnectionClosed):
-            while await asyncio.wait_for(socket.recv(), 20):
+            while await asyncio.wait_for(socket.recv(), 60):
                 pass
         assert socket.close_code == code
 
@@ -125,7 +125,7 @@ async def test_a_websocket_that_sends_too_much_is_closed(
 async def test_a_websocket_message_that_is_none_is_told_so(client: Client, message: bytes) -> None:
     async with connect_websocket(_url(client)) as socket:
         await socket.send(message)
-        assert "send {" in str(await asyncio.wait_for(socket.recv(), 20))
+        assert "send {" in str(await asyncio.wait_for(socket.recv(), 60))
 
 
 async def _upgrade(connection: RawConnection, more: bytes = b"") -> None:
@@ -143,7 +143,7 @@ async def test_a_handshake_that_is_none_is_answered(client: Client) -> None:
 
 async def test_pings_of_a_client_that_does_not_read_are_not_queued(client: Client) -> None:
     """Of a flood of pings all but those that there was room for are skipped, and the last one is answered."""
-    async with connect(client.webapi) as connection:
+    async with connect(client.webapi, receive_buffer=65_536) as connection:
         await _upgrade(connection)
         assert (await connection.answer())[0] == 101
         connection.pause_reading()
@@ -155,7 +155,7 @@ async def test_pings_of_a_client_that_does_not_read_are_not_queued(client: Clien
         connection.resume_reading()
         received = b""
         while not received.endswith(b"last"):
-            piece = await asyncio.wait_for(connection.reader.read(1 << 20), 20)
+            piece = await asyncio.wait_for(connection.reader.read(1 << 20), 60)
             assert piece
             received += piece
         assert len(received) < 20_000_000

@@ -20,7 +20,7 @@ _ARGS = [
 
 NEEDS_CHROMIUM = pytest.mark.skipif(_CHROMIUM is None, reason="chromium is not installed here; CI installs Debian's")
 
-expect.set_options(timeout=30_000)
+expect.set_options(timeout=90_000)
 
 
 @asynccontextmanager

@@ -29,6 +29,7 @@ class Client:
         self.webapi = f"http://127.0.0.1:{settings.webapi_port}"
         self.salesapi = f"http://127.0.0.1:{settings.salesapi_port}"
         self.carrier = settings.carrier_url
+        self._behaviour_changed = False
         self._secret = settings.callback_keys[0].decode()
 
     @property
@@ -87,9 +88,24 @@ class Client:
         return bool((await self.campaign(bulksms_id))["status"] == "completed")
 
     async def behave(self, **behaviour: Any) -> None:
-        """Change the carrier's behaviour."""
+        """Change the carrier's behaviour, until the end of the test."""
+        self._behaviour_changed = True
         answer = await self.http.post(f"{self.carrier}/behaviour", json=behaviour)
         assert answer.status_code == 200, answer.text
+
+    async def reset_behaviour(self) -> None:
+        """Give the carrier back the behaviour that its settings say, if it was changed."""
+        if self._behaviour_changed:
+            settings = self.settings
+            await self.behave(
+                failed=settings.carrier_failed,
+                undelivered=settings.carrier_undelivered,
+                array=settings.carrier_array,
+                mps=settings.carrier_mps,
+                paused=False,
+                trouble=[],
+            )
+            self._behaviour_changed = False
 
     async def carrier_stats(self) -> dict[str, int]:
         result: dict[str, int] = (await self.http.get(f"{self.carrier}/stats")).json()

@@ -12,5 +12,5 @@ def run(*command: str, cwd: Path = ROOT, **environ: str) -> subprocess.Completed
     """Run a command as someone in the venv would."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
-        command, cwd=cwd, env={**os.environ, "PATH": path, **environ}, capture_output=True, text=True, timeout=80
+        command, cwd=cwd, env={**os.environ, "PATH": path, **environ}, capture_output=True, text=True, timeout=240
     )

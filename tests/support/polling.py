@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 
-async def until(what: Callable[[], Awaitable[Any]], timeout: float = 40) -> Any:
+async def until(what: Callable[[], Awaitable[Any]], timeout: float = 120) -> Any:
     """Poll until `what` gives something true, and return it."""
     deadline = time.monotonic() + timeout
     while not (result := await what()):

@@ -29,7 +29,7 @@ class RawConnection:
 
     async def answer(self) -> tuple[int, Any, dict[str, str]]:
         """The next answer: status, body (JSON decoded), headers."""
-        head = (await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 40)).decode()
+        head = (await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 120)).decode()
         status, *lines = head.rstrip().split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
         body = await self.reader.readexactly(int(headers.get("content-length", 0)))
@@ -37,7 +37,7 @@ class RawConnection:
         return int(status.split()[1]), msgspec.json.decode(body) if is_json else body, headers
 
     async def closed(self) -> bool:
-        return await asyncio.wait_for(self.reader.read(1), 40) == b""
+        return await asyncio.wait_for(self.reader.read(1), 120) == b""
 
 
 @asynccontextmanager
