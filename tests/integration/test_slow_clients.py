@@ -2,9 +2,11 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from uuid import UUID
 
+import psutil
 import pytest
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import ConnectionClosed
@@ -13,6 +15,7 @@ from websockets.frames import Frame, Opcode
 from local.launcher import System
 from tests.support.client import Client, csv_of
 from tests.support.multipart import form
+from tests.support.polling import until
 from tests.support.raw_http import RawConnection, connect
 
 _HEAD = b"POST /create HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=B\r\n"
@@ -45,18 +48,28 @@ async def _upload_slowly(client: Client, workspace: UUID) -> int:
         return (await connection.answer())[0]
 
 
-async def _read_after(client: Client, workspace: UUID, seconds: float) -> bytes | None:
-    """The end of a large answer, to who begins to read it only then; None if it was cut off."""
+async def _read_after(
+    client: Client, workspace: UUID, pause: Callable[[RawConnection], Awaitable[object]]
+) -> bytes | None:
+    """The end of a large answer, to who begins to read it only after a pause; None if it was cut off."""
     bulksms_id = await client.created(workspace, csv_of(100_000))
     async with connect(client.salesapi, receive_buffer=4096) as connection:
         connection.send(b"GET /bulksms/%s/results.csv HTTP/1.1\r\nHost: localhost\r\n\r\n" % bulksms_id.encode())
         await connection.writer.drain()
+        await connection.reader.readuntil(b"\r\n\r\n")
         connection.pause_reading()
-        await asyncio.sleep(seconds)
+        await pause(connection)
         connection.resume_reading()
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             return await connection.reader.readuntil(b"\r\n0\r\n\r\n")
     return None
+
+
+async def _has_closed(system: System, connection: RawConnection) -> bool:
+    """Whether salesapi has closed its end."""
+    ours = connection.writer.get_extra_info("sockname")
+    server = psutil.Process(system.processes["salesapi"].pid)
+    return not any(one.raddr == ours for one in await asyncio.to_thread(server.net_connections, "tcp"))
 
 
 async def test_who_sends_too_slowly_is_ended_and_who_sends_steadily_is_not(
@@ -76,8 +89,8 @@ async def test_who_sends_too_slowly_is_ended_and_who_sends_steadily_is_not(
     *ended, steady, late, soon = await asyncio.gather(
         *slow,
         _upload_slowly(client, workspace),
-        _read_after(client, workspace, 9),
-        _read_after(client, workspace, 1),
+        _read_after(client, workspace, lambda connection: until(lambda: _has_closed(system, connection))),
+        _read_after(client, workspace, lambda connection: asyncio.sleep(1)),
     )
     assert ended == [408, 408, 408, 408, 408, None, None]
     assert steady == 201
