@@ -343,8 +343,8 @@ async def test_rpc_takes_no_call_without_the_token_or_a_certificate_of_its_ca(se
     other = trustme.CA()
     stranger = other.issue_cert("services")
 
-    async def ask(shown: ClientSecurity) -> str:
-        client = RpcClient(secured.system.settings.rpc_address, 2, shown)
+    async def ask(shown: ClientSecurity, timeout: float = 30) -> str:
+        client = RpcClient(secured.system.settings.rpc_address, timeout, shown)
         try:
             return (await client.get_workspace_credit(secured.ann.workspace)).name
         except RpcUnavailableError as error:
@@ -356,10 +356,10 @@ async def test_rpc_takes_no_call_without_the_token_or_a_certificate_of_its_ca(se
         ask(whole),
         ask(whole._replace(token="")),
         ask(whole._replace(token="a token of someone else")),
-        ask(whole._replace(cert=None, key=None)),
-        ask(whole._replace(cert=stranger.cert_chain_pems[0].bytes(), key=stranger.private_key_pem.bytes())),
-        ask(whole._replace(ca=other.cert_pem.bytes())),
-        ask(ClientSecurity(TOKEN)),
+        ask(whole._replace(cert=None, key=None), 2),
+        ask(whole._replace(cert=stranger.cert_chain_pems[0].bytes(), key=stranger.private_key_pem.bytes()), 2),
+        ask(whole._replace(ca=other.cert_pem.bytes()), 2),
+        ask(ClientSecurity(TOKEN), 2),
     )
     assert answers[0] == "ann"
     assert ["does not let us in" in answer for answer in answers[1:3]] == [True] * 2

@@ -1,4 +1,4 @@
-"""The lane of callbacks speaks HTTP/1.1 as any client may: in pieces, in heaps, wrongly, and on to something else."""
+"""The callback protocol takes HTTP/1.1 as clients may send it: in pieces, pipelined, malformed, mixed with other requests."""
 
 import asyncio
 import hmac

@@ -28,6 +28,18 @@ def test_chosen_ports_are_none_of_outgoing_connections_and_another_launcher_take
     assert free_port(ours[0]) == ours[0], "still ours"
 
 
+@pytest.mark.parametrize(
+    ("outgoing", "lowest", "highest"),
+    [("20000 30000", 12_000, 19_999), ("1024 40000", 40_001, 65_535), ("1024 65535", 12_000, 65_535)],
+)
+def test_chosen_ports_are_outside_the_range_that_this_machine_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outgoing: str, lowest: int, highest: int
+) -> None:
+    (tmp_path / "range").write_text(outgoing.replace(" ", "\t") + "\n")
+    monkeypatch.setattr("local.ports._RANGE_FILE", tmp_path / "range")
+    assert all(lowest <= free_port() <= highest for _ in range(20))
+
+
 def test_a_preferred_port_is_taken_as_long_as_nothing_has_it() -> None:
     port = free_port()
     with socket.create_server(("127.0.0.1", port)):
