@@ -41,7 +41,7 @@ bench: $(VENV)/.dev ## measure the system, write benchmarks/results.json and the
 bench-quick: $(VENV)/.dev ## a first look in under a minute; writes nothing
 	$(BIN)/python -m benchmarks --quick
 
-faults: $(VENV)/.dev ## strike real campaigns in the middle and check that nothing is lost (SEED=1 for the same moments)
+faults: $(VENV)/.dev ## inject faults into real campaigns and check that nothing is lost (SEED=1 for the same moments)
 	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED))
 
 lint: $(VENV)/.dev ## ruff, mypy --strict, the import contracts
@@ -61,7 +61,7 @@ dumps: $(VENV)/.run ## write ds_dump.sql and salesdb_dump.sql anew from the migr
 	$(BIN)/python -m local.dumps
 
 bad-inputs: $(VENV)/.dev ## send all bad inputs to the system and write docs/bad-inputs.md of the answers
-	WRITE_DOCS=1 $(BIN)/python -m pytest -q tests/test_bad_inputs.py
+	WRITE_DOCS=1 $(BIN)/python -m pytest -q tests/integration/test_bad_inputs.py
 
 clean: ## remove the venv, the embedded servers' data and caches
 	rm -rf $(VENV) .data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

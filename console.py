@@ -218,6 +218,7 @@ def _moved(wanted: Settings, found: Settings) -> list[str]:
 def _system(servers_only: bool = False, say: Callable[[str], None] = click.echo) -> Iterator["System"]:
     """The running system; Ctrl-C and SIGTERM end it in good order."""
     from local.launcher import System, SystemFailedError
+    from local.ports import NoFreePortError
     from local.servers import EmbeddedError
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -225,7 +226,7 @@ def _system(servers_only: bool = False, say: Callable[[str], None] = click.echo)
     try:
         with System(_settings(), configured=set(given()), say=say, servers_only=servers_only) as system:
             yield system
-    except (SystemFailedError, EmbeddedError) as error:
+    except (SystemFailedError, EmbeddedError, NoFreePortError) as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
         say("\nended, no process is left")

@@ -15,7 +15,8 @@ from benchmarks.bench import until
 from benchmarks.load import Seen
 from common.auth.signatures import Secret
 from common.settings import ROOT
-from local.servers import answers, free_port
+from local.ports import free_port
+from local.servers import answers
 
 _WRK_SCRIPT = """
 local seq = {first} - 1
@@ -63,7 +64,7 @@ def _signed(campaign: str, secret: str) -> str:
 @asynccontextmanager
 async def ceiling(secret: str = "") -> AsyncIterator[str]:
     """The URL of a `/callback` with no database behind it; with `secret`, one that takes only what is signed."""
-    port = free_port(0)
+    port = free_port()
     command = [sys.executable, "-m", "benchmarks.ceiling", str(port), *([secret] if secret else [])]
     process = await asyncio.create_subprocess_exec(*command, cwd=ROOT)
     try:

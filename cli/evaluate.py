@@ -24,6 +24,7 @@ from local.evaluation.processes import NAMES, Processes
 from local.evaluation.report import write
 from local.evaluation.sampling import Evaluation, Progress, Sampler
 
+_SAMPLE_TIMEOUT = 30.0  # seconds to wait for one on a busy machine
 _FINISHING = 60.0  # seconds that a worker may take to draw what it has sampled
 
 
@@ -72,16 +73,22 @@ async def _campaign(session: Session, name: str, file: Path, period: float, marg
 
 @asynccontextmanager
 async def _sampling(sampler: Sampler, margin: float) -> AsyncIterator[None]:
-    """Samples are taken meanwhile, and for `margin` seconds before and after."""
+    """Samples are taken meanwhile, and for `margin` seconds before and after: at least one in each."""
     task = asyncio.create_task(sampler.run())
     try:
-        await asyncio.sleep(margin)
+        await _wait_for_sample(sampler, margin)
         yield
-        await asyncio.sleep(margin)
+        await _wait_for_sample(sampler, margin)
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+async def _wait_for_sample(sampler: Sampler, margin: float) -> None:
+    """Wait `margin` seconds, and until a sample was taken in this time; no longer than 30 s if the system is away."""
+    with suppress(TimeoutError):
+        await asyncio.gather(asyncio.sleep(margin), asyncio.wait_for(sampler.next_sample(), _SAMPLE_TIMEOUT))
 
 
 async def _look(api: Api, bulksms_id: str) -> Progress:

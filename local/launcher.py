@@ -18,24 +18,30 @@ import msgspec
 
 from common.settings import ROOT, Settings, host_and_port
 from common.topology import PROCESSES, Process
+from local.ports import free_port, is_taken
 from local.servers import (
     EmbeddedPostgres,
     EmbeddedValkey,
     Server,
     answers,
     dies_with_parent,
-    free_port,
     psql,
 )
 
 _READY_TIMEOUT = 60.0  # seconds
 _STOP_TIMEOUT = 10.0  # seconds
+_START_ATTEMPTS = 5  # as long as a port is taken by another program
+_START_MARK = "--- "  # in a log, before the lines of each start
 _MOST_SERVER_ENDS = 5  # of embedded servers that end by themselves, within the window
 _SERVER_WINDOW = 60.0  # seconds
 
 
 class SystemFailedError(Exception):
     """A part did not come up or has ended; the message holds its last words."""
+
+
+class PortTakenError(SystemFailedError):
+    """A process has ended because another program took its port."""
 
 
 class Part(NamedTuple):
@@ -106,10 +112,9 @@ class System:
             self.start_servers()
             self.migrate()
             if not self._servers_only:
-                self._take_ports()
                 if not self.settings.callback_secrets:
                     self._move(callback_secrets=secrets.token_hex(32))
-                self.start()
+                self._start_on_free_ports()
         except BaseException:
             self.stop()
             raise
@@ -186,6 +191,19 @@ class System:
             self._start(part)
         for part in self.parts:
             self._wait(part)
+        self.check()
+
+    def _start_on_free_ports(self) -> None:
+        """Start our processes; where another program takes a port before ours binds it, once more on other ports."""
+        for attempt in range(1, _START_ATTEMPTS + 1):
+            self._take_ports()
+            try:
+                self.start()
+                return
+            except PortTakenError:
+                if attempt == _START_ATTEMPTS:
+                    raise
+                self.stop_processes()
 
     def _take_ports(self) -> None:
         """Move to other ports where ours are taken."""
@@ -211,7 +229,7 @@ class System:
 
     def _start(self, part: Part, environ: Mapping[str, str] | None = None) -> None:
         with self._log(part.name).open("ab") as log:
-            log.write(f"--- {part.name} starts\n".encode())
+            log.write(f"{_START_MARK}{part.name} starts\n".encode())
             self.processes[part.name] = subprocess.Popen(
                 part.command,
                 cwd=ROOT,
@@ -225,6 +243,10 @@ class System:
 
     def _log(self, name: str) -> Path:
         return self.log_dir / f"{name}.log"
+
+    def _logged(self, name: str) -> str:
+        """What a process has logged since its start."""
+        return self._log(name).read_text(errors="replace").rpartition(_START_MARK)[2]
 
     def _wait(self, part: Part) -> None:
         deadline = time.monotonic() + _READY_TIMEOUT
@@ -247,7 +269,7 @@ class System:
                 return False
         if part.address:
             return answers(*host_and_port(part.address))
-        return part.line in self._log(part.name).read_text(errors="replace").rpartition("--- ")[2]
+        return part.line in self._logged(part.name)
 
     def check(self) -> None:
         """Raise SystemFailedError if a process has ended by itself; start a server again that has.
@@ -259,7 +281,9 @@ class System:
                 self._start_again(server, code)
         for name, process in self.processes.items():
             if process.poll() is not None:
-                raise SystemFailedError(f"{name} ended with code {process.returncode}:\n{self._words(name)}")
+                words = self._words(name)
+                failure = PortTakenError if is_taken(words) else SystemFailedError
+                raise failure(f"{name} ended with code {process.returncode}:\n{words}")
 
     def _start_again(self, server: Server, code: int) -> None:
         self._server_ends.append(time.monotonic())
@@ -274,7 +298,8 @@ class System:
         self._say(f"{server.name} had ended with code {code} and was started again; its log is {server.log_file}")
 
     def _words(self, name: str) -> str:
-        return "\n".join(self._log(name).read_text(errors="replace").splitlines()[-15:])
+        """The end of what a process has logged since its start."""
+        return "\n".join(self._logged(name).splitlines()[-15:])
 
     def kill(self, name: str) -> None:
         """End a process as a crash would."""

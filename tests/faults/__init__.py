@@ -1,1 +1,1 @@
-"""Faults: real campaigns on the real processes, struck in the middle, every invariant checked afterwards."""
+"""Faults: real campaigns on the real processes, a fault injected in the middle, every invariant checked afterwards."""

@@ -21,10 +21,10 @@ import httpx
 from common.settings import ROOT, load
 from local.launcher import System
 from local.readme import replace_section
-from tests.client import Client
-from tests.conftest import free_ports
-from tests.faults.field import Broken, Field
+from tests.faults.harness import Harness, InvariantViolation
 from tests.faults.scenarios import SCENARIOS, Scenario
+from tests.support.client import Client
+from tests.support.system import free_ports
 
 # A carrier that takes a thousand messages a second, so that a campaign lasts some seconds; leases short, so that what
 # was lost is taken over soon. All else is as people get it.
@@ -54,16 +54,16 @@ class Result(NamedTuple):
 async def _run(system: System, scenarios: Sequence[Scenario], seed: int) -> list[Result]:
     results = []
     async with (
-        httpx.AsyncClient(timeout=30) as http,
+        httpx.AsyncClient(timeout=60) as http,
         asyncpg.create_pool(system.settings.ds_dsn, min_size=0) as ds,
         asyncpg.create_pool(system.settings.salesdb_dsn, min_size=0) as salesdb,
     ):
         for number, scenario in enumerate(scenarios, 1):
-            field = Field(
+            harness = Harness(
                 system, Client(http, system.settings), ds, salesdb, Random(f"{seed} {scenario}"), contacts=_CONTACTS
             )
             begun = time.monotonic()
-            lost = await _strike(scenario, field)
+            lost = await _violation(scenario, harness)
             results.append(Result(scenario, time.monotonic() - begun, lost))
             print(
                 f"{number:3}/{len(scenarios)}  {scenario.group}: {scenario.name}: "
@@ -73,12 +73,13 @@ async def _run(system: System, scenarios: Sequence[Scenario], seed: int) -> list
     return results
 
 
-async def _strike(scenario: Scenario, field: Field) -> str:
+async def _violation(scenario: Scenario, harness: Harness) -> str:
+    """Run a scenario; the invariant that did not hold, or nothing."""
     try:
-        await scenario.run(field)
-    except Broken as error:
+        await scenario.run(harness)
+    except InvariantViolation as error:
         return str(error)
-    except Exception as error:  # a harness that falls over proves nothing, and the others are still to be run
+    except Exception as error:  # a test that fails by itself proves nothing, and the others are still to be run
         return f"the scenario ended with {error!r}"
     return ""
 
@@ -98,7 +99,7 @@ def _summary(results: Sequence[Result]) -> str:
     groups: dict[str, list[Result]] = {}
     for one in results:
         groups.setdefault(one.scenario.group, []).append(one)
-    lines = ["| struck in mid-campaign | how | survived | lost |", "|---|---|---|---|"]
+    lines = ["| fault in mid-campaign | how | survived | lost |", "|---|---|---|---|"]
     for group, ones in groups.items():
         survived = sum(not one.lost for one in ones)
         lost = "; ".join(one.lost for one in ones if one.lost) or "nothing"
@@ -112,7 +113,7 @@ def _summary(results: Sequence[Result]) -> str:
 @click.option("--only", default="", help="Only scenarios that have this in their name or group.")
 @click.option("--list", "listing", is_flag=True, help="List the scenarios.")
 def main(seed: int | None, only: str, listing: bool) -> None:
-    """Strike the system and check every invariant; ends with code 1 if anything was lost."""
+    """Inject faults and check every invariant; ends with code 1 if anything was lost."""
     scenarios = [one for one in SCENARIOS if only in f"{one.group}: {one.name}"]
     if listing:
         print("\n".join(f"{one.group}: {one.name}" for one in scenarios))

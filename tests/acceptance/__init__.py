@@ -1,0 +1,1 @@
+"""Tests of the whole system as its users call it: campaigns, command line, dashboard, docs, operation."""

@@ -1,0 +1,1 @@
+"""Tests of one service or domain against real PostgreSQL and Valkey."""

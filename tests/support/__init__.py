@@ -1,0 +1,1 @@
+"""What the tests share: the running system, clients, a browser, invariants. No tests."""

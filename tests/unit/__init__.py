@@ -1,0 +1,1 @@
+"""Tests without servers: one module at a time."""
