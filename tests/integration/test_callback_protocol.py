@@ -1,4 +1,4 @@
-"""The callback protocol takes HTTP/1.1 as clients may send it: in pieces, pipelined, malformed, mixed with other paths."""
+"""The callback protocol takes HTTP/1.1 as clients may send it: in pieces, pipelined, malformed, amid other requests."""
 
 import asyncio
 import hmac
