@@ -15,7 +15,7 @@ from urllib.error import URLError
 
 import msgspec
 
-from common.settings import ROOT, Settings, host_and_port
+from common.settings import HOME, ROOT, Settings, host_and_port, shipped
 from local.servers import (
     EmbeddedPostgres,
     EmbeddedValkey,
@@ -47,7 +47,7 @@ class Part(NamedTuple):
 def parts(settings: Settings, copies: Mapping[str, int] | None = None) -> list[Part]:
     """The processes of the system; `copies`: how many of those of which there is to be more than one."""
     python, arq = sys.executable, str(Path(sys.executable).with_name("arq"))
-    console = [python, "console.py"]
+    console = [python, str(ROOT / "console.py")]
     made = [
         Part("rpc", [*console, "rpc", "serve"], address=settings.rpc_address),
         Part("webapi", [*console, "webapi", "serve"], f"http://{settings.webapi_host}:{settings.webapi_port}/ready"),
@@ -179,8 +179,8 @@ class System:
             if run.returncode:
                 raise SystemFailedError(f"the migrations of {domain} failed:\n{output[-2000:]}")
         if self._seed:
-            psql(self.settings.ds_dsn, ROOT / "ds_dump.sql")
-            psql(self.settings.salesdb_dsn, ROOT / "salesdb_dump.sql")
+            psql(self.settings.ds_dsn, shipped("ds_dump.sql"))
+            psql(self.settings.salesdb_dsn, shipped("salesdb_dump.sql"))
 
     def start(self) -> None:
         """Start our processes, and return when all are ready."""
@@ -217,7 +217,7 @@ class System:
             log.write(f"--- {part.name} starts\n".encode())
             self.processes[part.name] = subprocess.Popen(
                 part.command,
-                cwd=ROOT,
+                cwd=HOME,
                 env={**self.environ, **(environ or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -15,9 +15,10 @@ from click.testing import CliRunner
 
 from common import settings
 from console import cli
+from local.binaries import EmbeddedError, pg_bin
 from local.dumps import schema
 from local.launcher import System
-from local.servers import EmbeddedError, EmbeddedPostgres, pg_bin
+from local.servers import EmbeddedPostgres
 from tests.conftest import ROOT
 
 _DOMAINS = {"workspace": ("DS_DSN", "ds", "ds_dump.sql"), "bulksms": ("SALESDB_DSN", "salesdb", "salesdb_dump.sql")}

@@ -9,8 +9,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 import uvicorn
-import uvloop
 
+from common.event_loop import new_event_loop
 from common.web import websocket
 from common.web.protocol import BoundedHttp
 
@@ -18,14 +18,14 @@ T = TypeVar("T")
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run a service's main coroutine on uvloop.
+    """Run a service's main coroutine on an event loop of its own.
 
     What has been imported stays: the garbage collector need not look at it. And thousands of requests under way are no
     garbage: it may look less often.
     """
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(main)
 
 
