@@ -22,7 +22,7 @@ except ImportError:
 from cli import commands
 from cli.admin import key_commands, with_key, workspace_commands
 from common.auth.loopback import UnprotectedError
-from common.settings import Settings, SettingsError, given, load, shipped
+from common.settings import COMMAND, IS_CHECKOUT, Settings, SettingsError, given, load, shipped
 from common.version import __version__
 
 if TYPE_CHECKING:
@@ -109,9 +109,10 @@ def demo(contacts: Path) -> None:
     from cli.demo import demo
 
     _in_a_system(partial(demo, contacts=contacts))
-    click.echo(
-        "\nGo on: `make up` keeps it all running for curl, see the README; `make demo CONTACTS=5000contacts.csv`."
+    up, more = (
+        ("make up", "make demo CONTACTS=5000contacts.csv") if IS_CHECKOUT else ("bulksms up", "bulksms demo FILE")
     )
+    click.echo(f"\nGo on: `{up}` keeps it all running for curl, see the README; `{more}`.")
 
 
 @cli.command()
@@ -163,7 +164,7 @@ def up() -> None:
     with _system() as system:
         click.echo(
             f"\nThe system is up: the dashboard: http://localhost:{system.settings.webapi_port}. "
-            "Try `python console.py send 5contacts.csv --message Hei`, and see the README. "
+            f"Try `{COMMAND} send 5contacts.csv --message Hei`, and see the README. "
             f"Logs are in {system.log_dir}. Ctrl-C ends it."
         )
         if moved := _moved(_settings(), system.settings):

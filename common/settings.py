@@ -15,6 +15,7 @@ from msgspec import Meta
 
 ROOT = Path(__file__).resolve().parent.parent  # the repository, or where the wheel is installed
 IS_CHECKOUT = (ROOT / "pyproject.toml").exists()
+COMMAND = "python console.py" if IS_CHECKOUT else "bulksms"  # as messages to users call it
 HOME = ROOT if IS_CHECKOUT else Path.cwd()  # of `.env` and of DATA_DIR
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
