@@ -64,7 +64,7 @@ def service(name: str, about: str, start: Callable[[Settings], None]) -> None:
     def serve() -> None:
         try:
             start(_settings())
-        except UnprotectedError as error:
+        except (UnprotectedError, OSError) as error:
             sys.exit(f"console.py: {error}")
 
 

@@ -3,10 +3,12 @@
 python -m benchmarks.ceiling PORT [SECRET]
 """
 
+import asyncio
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+import uvloop
 from starlette.applications import Starlette
 
 from bulksms.report_writer import Done, Outcome
@@ -23,8 +25,12 @@ class NoDatabase:
         done(Outcome(len(steps), 0, 0))
 
 
-if __name__ == "__main__":
+async def _main(port: int, secrets: Sequence[str]) -> None:
     writer: Any = NoDatabase()
-    signatures = Signatures([secret.encode() for secret in sys.argv[2:]])
-    app = Starlette(routes=[])
-    server.run(server.serve(app, "127.0.0.1", int(sys.argv[1]), http=protocol_factory(writer, signatures)))
+    protocols = protocol_factory(writer, Signatures([secret.encode() for secret in secrets]))
+    await server.serve(Starlette(routes=[]), "127.0.0.1", port, asyncio.Event(), http=protocols)
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_main(int(sys.argv[1]), sys.argv[2:]))

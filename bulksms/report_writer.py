@@ -7,16 +7,19 @@ is as large as the load makes it: a single report is written at once, a flood in
 import asyncio
 from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 import structlog
 
 from bulksms.outbox import Entry
-from bulksms.reports import Step, apply
+from bulksms.reports import Applied, Step, apply
 from common.database import Database
+from common.observability.counters import count_failure
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 
 class Outcome(NamedTuple):
@@ -52,11 +55,12 @@ class _Call(NamedTuple):
 
 
 class ReportWriter:
-    """Gathers reports and commits them in flushes.
+    """Gathers reports and commits them in flushes; each task that runs `run` makes one flush at a time.
 
-    `buffer`: reports that may wait; `flush`: the most in one statement; `flushes`: statements under way at once;
-    `on_entries`: told what each committed flush owes to ds; `on_moved`: told the campaigns that it may have moved;
-    `on_flush`: told of each flush, committed or not.
+    `buffer`: reports that may wait; `flush`: the most in one statement. The observers are told after a flush: a fault
+    of theirs is logged and counted, and stops nothing.
+    `on_entries`: what each committed flush owes to ds; `on_moved`: the campaigns that it may have moved; `on_flush`:
+    each flush, committed or not.
     """
 
     def __init__(
@@ -65,7 +69,6 @@ class ReportWriter:
         *,
         buffer: int,
         flush: int,
-        flushes: int = 2,
         on_entries: Callable[[Sequence[Entry]], None],
         on_moved: Callable[[Sequence[UUID]], None] = lambda campaigns: None,
         on_flush: Callable[[Flush], None] = lambda flush: None,
@@ -73,24 +76,19 @@ class ReportWriter:
         self._database = database
         self._buffer = buffer
         self._flush_size = flush
-        self._flushes = flushes
         self._on_entries = on_entries
         self._on_moved = on_moved
         self._on_flush = on_flush
         self._calls: list[_Call] = []
         self._waiting = 0
         self._wake = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
-        self._closing = False
+        self._is_closing = False
+        self._drained = asyncio.Event()
 
     @property
     def waiting(self) -> int:
         """Reports that were taken and are not yet committed."""
         return self._waiting
-
-    def start(self) -> None:
-        """Start to flush."""
-        self._tasks = [asyncio.create_task(self._run()) for _ in range(self._flushes)]
 
     def submit(self, steps: Sequence[Step], done: Done) -> None:
         """Tell `done` once all the reports are committed, or could not be.
@@ -98,7 +96,7 @@ class ReportWriter:
         Raises BufferFullError, with nothing taken. After an error of the database nothing is known to be written: the
         caller sends the reports again, which is harmless.
         """
-        if self._waiting + len(steps) > self._buffer or self._closing:
+        if self._waiting + len(steps) > self._buffer or self._is_closing:
             raise BufferFullError
         self._calls.append(_Call(steps, done))
         self._waiting += len(steps)
@@ -113,22 +111,20 @@ class ReportWriter:
             raise result
         return result
 
-    async def close(self) -> None:
-        """Take no more, write what waits, and end."""
-        self._closing = True
-        self._wake.set()
-        await asyncio.gather(*self._tasks)
-
-    async def _run(self) -> None:
+    async def run(self) -> None:
+        """Flush until cancelled."""
         while True:
             await self._wake.wait()
-            calls = self._take()
-            if calls:
+            if calls := self._take():
                 await self._write(calls)
-            elif self._closing:
-                return
             else:
                 self._wake.clear()
+
+    async def close(self) -> None:
+        """Take no more, and return when what waits is written."""
+        self._is_closing = True
+        if self._waiting:
+            await self._drained.wait()
 
     def _take(self) -> list[_Call]:
         """The oldest calls, as many as fit in one flush, and at least one."""
@@ -143,32 +139,48 @@ class ReportWriter:
         return taken
 
     async def _write(self, calls: list[_Call]) -> None:
+        """Commit the reports of these calls in one flush, and tell each call: none is ever left waiting."""
         steps = [step for call in calls for step in call.steps]
         begun = perf_counter()
+        applied: Applied | None = None
+        results: Sequence[Outcome | Exception] = [_InterruptedError()] * len(calls)
         try:
             applied = await apply(self._database, steps)
+            results = _share(calls, set(applied.stale), set(applied.unknown))
         except Exception as error:
-            for call in calls:
-                _tell(call, error)
-            self._on_flush(Flush(len(calls), steps, 0, 0, False, perf_counter() - begun))
-            return
+            results = [error] * len(calls)
         finally:
             self._waiting -= len(steps)
-        for call, outcome in zip(calls, _share(calls, set(applied.stale), set(applied.unknown)), strict=True):
-            _tell(call, outcome)
+            for call, result in zip(calls, results, strict=True):
+                _guarded("caller", call.done, result)
+            if self._is_closing and not self._waiting:
+                self._drained.set()
+        self._observe(calls, steps, applied, perf_counter() - begun)
+
+    def _observe(self, calls: Sequence[_Call], steps: Sequence[Step], applied: Applied | None, seconds: float) -> None:
+        """Tell the observers of a flush; `applied` is None if it was not committed."""
+        if applied is None:
+            _guarded("on_flush", self._on_flush, Flush(len(calls), steps, 0, 0, False, seconds))
+            return
+        stale, unknown = len(applied.stale), len(applied.unknown)
         if applied.entries:
-            self._on_entries(applied.entries)
-        if len(applied.stale) + len(applied.unknown) < len(steps):
-            self._on_moved(list({step.bulksms_id for step in steps}))
-        self._on_flush(Flush(len(calls), steps, len(applied.stale), len(applied.unknown), True, perf_counter() - begun))
+            _guarded("on_entries", self._on_entries, applied.entries)
+        if stale + unknown < len(steps):
+            _guarded("on_moved", self._on_moved, list({step.bulksms_id for step in steps}))
+        _guarded("on_flush", self._on_flush, Flush(len(calls), steps, stale, unknown, True, seconds))
 
 
-def _tell(call: _Call, result: Outcome | Exception) -> None:
-    """Tell a caller; whatever is wrong with it does not stop the flushes."""
+class _InterruptedError(Exception):
+    """The writer was stopped in the middle of a flush: it may have been committed, or not."""
+
+
+def _guarded(observer: str, tell: Callable[[T], None], what: T) -> None:
+    """Tell an observer; its fault is logged and counted."""
     try:
-        call.done(result)
+        tell(what)
     except Exception as error:
-        log.error("a caller could not be told", exc_info=error)
+        count_failure("observer", f"report writer: {observer}")
+        log.error("an observer of the report writer failed", observer=observer, exc_info=error)
 
 
 def _share(calls: Sequence[_Call], stale: set[int], unknown: set[int]) -> list[Outcome]:

@@ -132,7 +132,7 @@ def _on_ds(work: Callable[[Database], Awaitable[T]]) -> T:
 
 async def _work(settings: Settings, work: Callable[[Database], Awaitable[T]]) -> T:
     ds = Database("ds", settings.ds_dsn)
-    await ds.open(wait=False)
+    await ds.open()
     try:
         try:
             await ds.check()

@@ -8,14 +8,15 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
 from redis.asyncio import Redis
 
-from common.observability.counters import counts
-from common.redis import REDIS_GONE
+from common.observability.counters import count_failure, counts
+from common.observability.logs import Throttle
+from common.redis import REDIS_GONE, connect
 from common.retry import backoff
 
 log = structlog.get_logger()
@@ -76,11 +77,17 @@ class KrispBroadcast:
         self._arrived = asyncio.Event()
         self._channels: set[str] = set()
         self._changed = asyncio.Event()
+        self._decoders: dict[str, msgspec.json.Decoder[Any]] = {}
+        self._may_log = Throttle()
 
     @classmethod
     def connect(cls, url: str) -> "KrispBroadcast":
         """A broadcast on the Redis at `url`; connects at first use."""
-        return cls(Redis.from_url(url, socket_connect_timeout=2, socket_timeout=5, socket_keepalive=True))
+        return cls(connect(url))
+
+    def expect(self, channel: str, kind: Any) -> None:
+        """Messages of a channel are JSON of this type; others are dropped and counted before any listener sees them."""
+        self._decoders[channel] = msgspec.json.Decoder(kind)
 
     async def publish(self, channel: str, topic: str, data: bytes) -> None:
         """Tell the state of a topic, as JSON, to whoever listens. Raises RedisError or OSError."""
@@ -133,16 +140,17 @@ class KrispBroadcast:
             fresh, self._fresh = self._fresh, {}
             begun = clock()
             for news in fresh.values():
-                try:
-                    self._put(news)
-                except Exception as error:
-                    log.warning("ignored what is no news of ours", channel=news.channel, reason=str(error))
+                self._put(news)
             await asyncio.sleep(clock() - begun)
 
     def _put(self, news: News) -> None:
         for topic in {news.topic, news.topic.partition("/")[0], None}:
-            for subscription in self._listeners.get((news.channel, topic), ()):
-                subscription.put(news)
+            for subscription in list(self._listeners.get((news.channel, topic), ())):
+                try:
+                    subscription.put(news)
+                except Exception as error:  # one listener's fault is not to be the others'
+                    count_failure("observer", f"listener of {news.channel}")
+                    log.error("a listener has failed", channel=news.channel, exc_info=error)
 
     async def _receive_always(self) -> None:
         """Receive; connect again, with backoff, when Redis was away."""
@@ -172,8 +180,12 @@ class KrispBroadcast:
     def _unpack(self, channel: str, data: bytes) -> None:
         try:
             envelope = msgspec.json.decode(data, type=_Envelope)
-        except msgspec.MsgspecError as error:
-            log.warning("ignored what is no news of ours", channel=channel, reason=str(error))
+            if decoder := self._decoders.get(channel):
+                decoder.decode(envelope.data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            count_failure("channel", channel)
+            if self._may_log():
+                log.warning("dropped a message that cannot be read", channel=channel, reason=str(error))
         else:
             counts[f"heard {channel}"] += 1
             self.deliver(News(channel, envelope.topic, bytes(envelope.data)))

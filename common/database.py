@@ -9,7 +9,6 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from common.observability.counters import counts
-from common.retry import wait_for
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
@@ -42,17 +41,11 @@ class Database:
         self._connections = connections
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
-    async def open(self, *, wait: bool = True) -> None:
-        """Make the pool; with `wait`, return only when the server answers and has our tables."""
+    async def open(self) -> None:
+        """Make the pool; it connects at first use."""
         self._pool = await asyncpg.create_pool(
             self._dsn, min_size=0, max_size=self._connections, timeout=5, command_timeout=60, reset=_nothing
         )
-        if wait:
-            await self.wait()
-
-    async def wait(self) -> None:
-        """Return once the server answers and the migrations have run."""
-        await wait_for(self.name, self.address, self.check)
 
     async def check(self) -> None:
         """Raise if the database does not answer or is not migrated."""

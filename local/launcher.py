@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,7 @@ from common.settings import HOME, ROOT, Settings, host_and_port, shipped
 from local.servers import (
     EmbeddedPostgres,
     EmbeddedValkey,
+    Server,
     answers,
     dies_with_parent,
     free_port,
@@ -27,6 +29,8 @@ from local.servers import (
 
 _READY_TIMEOUT = 60.0  # seconds
 _STOP_TIMEOUT = 10.0  # seconds
+_MOST_SERVER_ENDS = 5  # of embedded servers that end by themselves, within the window
+_SERVER_WINDOW = 60.0  # seconds
 
 
 class SystemFailedError(Exception):
@@ -103,6 +107,7 @@ class System:
         self._servers_only = servers_only
         self._copies = copies
         self._say = say
+        self._server_ends: deque[float] = deque(maxlen=_MOST_SERVER_ENDS)
 
     def __enter__(self) -> "System":
         try:
@@ -253,10 +258,28 @@ class System:
         return part.line in self._log(part.name).read_text(errors="replace").rpartition("--- ")[2]
 
     def check(self) -> None:
-        """Raise SystemFailedError if a process has ended by itself."""
+        """Raise SystemFailedError if a process has ended by itself; start a server again that has.
+
+        Raises EmbeddedError if it does not start, and SystemFailedError if it ends again and again.
+        """
+        for server in (self.ds, self.salesdb, self.valkey):
+            if server is not None and (code := server.ended) is not None:
+                self._start_again(server, code)
         for name, process in self.processes.items():
             if process.poll() is not None:
                 raise SystemFailedError(f"{name} ended with code {process.returncode}:\n{self._words(name)}")
+
+    def _start_again(self, server: Server, code: int) -> None:
+        self._server_ends.append(time.monotonic())
+        if len(self._server_ends) == _MOST_SERVER_ENDS and time.monotonic() - self._server_ends[0] < _SERVER_WINDOW:
+            raise SystemFailedError(
+                f"{server.name} ended again and again, at last with code {code}: see {server.log_file}"
+            )
+        port = server.port
+        server.start()
+        if server.port != port:
+            raise SystemFailedError(f"{server.name} ended with code {code}, and its port {port} is taken")
+        self._say(f"{server.name} had ended with code {code} and was started again; its log is {server.log_file}")
 
     def _words(self, name: str) -> str:
         return "\n".join(self._log(name).read_text(errors="replace").splitlines()[-15:])

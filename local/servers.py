@@ -61,7 +61,7 @@ def dies_with_parent(signum: int) -> Callable[[], None] | None:
     return lambda: prctl(set_death_signal, signum)
 
 
-class _Server:
+class Server:
     """A server process: start, stop, kill, start again on the same port."""
 
     name: str
@@ -71,6 +71,11 @@ class _Server:
         self.data_dir = data_dir.resolve()
         self.port = port
         self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def ended(self) -> int | None:
+        """The code with which it has ended by itself; None while it runs, and where it was stopped."""
+        return None if self.process is None else self.process.poll()
 
     @property
     def log_file(self) -> Path:
@@ -137,7 +142,7 @@ class _Server:
         return "\n".join(lines[-15:])
 
 
-class EmbeddedPostgres(_Server):
+class EmbeddedPostgres(Server):
     """PostgreSQL with durable settings; the user is `postgres`, trusted on loopback."""
 
     stop_signal = signal.SIGINT  # fast shutdown: PostgreSQL does not wait for its clients
@@ -213,7 +218,7 @@ class EmbeddedPostgres(_Server):
             raise EmbeddedError(f"{self.name}: {done.stderr.strip()}")
 
 
-class EmbeddedValkey(_Server):
+class EmbeddedValkey(Server):
     """Valkey without persistence: it is only transport."""
 
     name = "Valkey"

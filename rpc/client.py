@@ -63,6 +63,10 @@ class RpcUnavailableError(RpcError):
     """It is not there, or not in time: the same call may succeed later."""
 
 
+class RpcTokenError(RpcError):
+    """RPC_TOKEN is not the one that the rpc node was given: no call succeeds until somebody sets it right."""
+
+
 class NotFoundError(RpcError):
     """There is no workspace or campaign of this id."""
 
@@ -89,6 +93,7 @@ class RpcClient:
     """Asks the rpc node at `address` (host:port); each call has `timeout` seconds, a restart of the node included."""
 
     def __init__(self, address: str, timeout: float, security: ClientSecurity = _NO_SECURITY) -> None:
+        self.address = address
         self._timeout = timeout
         self._security = security
         # A node that was away is tried again within a second, not after gRPC's own two minutes.
@@ -163,21 +168,12 @@ class RpcClient:
         await self._channel.close()
 
 
-async def get_workspace_credit(address: str, workspace_id: UUID, timeout: float = 5.0) -> WorkspaceCredit:
-    """Ask once for a workspace's credit, with a connection of its own: for scripts and the command line."""
-    client = RpcClient(address, timeout)
-    try:
-        return await client.get_workspace_credit(workspace_id)
-    finally:
-        await client.close()
-
-
 def _error(error: grpc.aio.AioRpcError) -> RpcError:
     message = error.details() or error.code().name
     if error.code() in _LATER:
         return RpcUnavailableError(f"rpc does not answer: {message}")
     if error.code() == grpc.StatusCode.UNAUTHENTICATED:
-        return RpcUnavailableError(f"rpc does not let us in: {message}")
+        return RpcTokenError(f"rpc refuses the token: {message}")
     if error.code() == grpc.StatusCode.NOT_FOUND:
         return NotFoundError(message)
     if error.code() == grpc.StatusCode.FAILED_PRECONDITION:

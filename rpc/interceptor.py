@@ -15,7 +15,7 @@ _Details = grpc.HandlerCallDetails
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 
 
-class Metered(grpc.aio.ServerInterceptor):
+class CallMetrics(grpc.aio.ServerInterceptor):
     """An interceptor around every unary call; the health service's watches are streams, and not counted."""
 
     def __init__(self, metrics: RpcMetrics) -> None:

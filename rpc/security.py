@@ -10,7 +10,7 @@ from common.settings import Settings
 from common.web import request_id
 
 _TOKEN = "authorization"
-_OPEN = "/grpc.health.v1.Health/"  # whether it is up may be asked by anyone, as of the other services
+_OPEN = "/grpc.health.v1.Health/"  # whether it is up may be asked by anyone without a token, as of the other services
 
 
 class ClientSecurity(NamedTuple):
@@ -59,7 +59,8 @@ class Guard(grpc.aio.ServerInterceptor):
         metadata = {key: value for key, value in details.invocation_metadata or () if isinstance(value, str)}
         request_id.bind(metadata.get(request_id.METADATA, ""))
         given = metadata.get(_TOKEN, "").encode()
-        if self._expected and not details.method.startswith(_OPEN) and not hmac.compare_digest(given, self._expected):
+        is_open = details.method.startswith(_OPEN) and not given
+        if self._expected and not is_open and not hmac.compare_digest(given, self._expected):
             return self._refusal
         return await continuation(details)
 

@@ -1,8 +1,8 @@
 """The gRPC server: questions that need an answer now, answered from the domain that owns the data."""
 
 import asyncio
-import signal
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -13,15 +13,13 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from bulksms import campaigns
 from bulksms.campaigns import CampaignNotFoundError, progress
 from common.auth.loopback import is_loopback, require
-from common.broadcast import KrispBroadcast
 from common.database import UNAVAILABLE, Database
 from common.money import MoneyError, parse_credits
-from common.observability import heartbeat, logs, metrics, metrics_server, tracing
 from common.observability.metrics import AuditMetrics, RpcMetrics
+from common.runtime import Runtime, run
 from common.settings import Settings
-from common.web.health import Dependency
 from rpc.audit_task import keep_auditing
-from rpc.interceptor import Metered
+from rpc.interceptor import CallMetrics
 from rpc.security import Guard, server_credentials
 from rpc.stubs import bulksms_pb2, bulksms_pb2_grpc, workspace_credit_pb2, workspace_credit_pb2_grpc
 from workspace import credit, keys
@@ -150,66 +148,59 @@ def _credit(now: Credit) -> workspace_credit_pb2.Credit:
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C."""
-    logs.configure(settings.log_level, "rpc")
-    tracing.configure(settings.otel_exporter_otlp_endpoint, "rpc")
-    asyncio.run(_serve(settings))
+    run("rpc", settings, _main, use_uvloop=False)  # grpc.aio is made for asyncio's own loop
 
 
-async def _serve(settings: Settings) -> None:
+async def _main(runtime: Runtime) -> None:
+    settings = runtime.settings
     require(settings.rpc_host, settings.rpc_token, "rpc", "set RPC_TOKEN, here and for its clients")
-    ds, salesdb = Database("ds", settings.ds_dsn), Database("salesdb", settings.salesdb_dsn)
-    await asyncio.gather(ds.open(wait=False), salesdb.open(wait=False))
-    registry = metrics.registry()
+    ds, salesdb = runtime.database("ds", settings.ds_dsn), runtime.database("salesdb", settings.salesdb_dsn)
     server = grpc.aio.server(
-        interceptors=[Metered(RpcMetrics(registry)), Guard(settings.rpc_token)], options=[("grpc.so_reuseport", 0)]
+        interceptors=[CallMetrics(RpcMetrics(runtime.registry)), Guard(settings.rpc_token)],
+        options=[("grpc.so_reuseport", 0)],
     )
     workspace_credit_pb2_grpc.add_WorkspaceCreditServicer_to_server(WorkspaceCreditServicer(ds), server)
     bulksms_pb2_grpc.add_BulkSmsServicer_to_server(BulkSmsServicer(salesdb), server)
     statuses = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(statuses, server)
-    if credentials := server_credentials(settings):
+    runtime.task("health of credit", partial(_watch, statuses, _WORKSPACE_CREDIT, ds))
+    runtime.task("health of campaigns", partial(_watch, statuses, _BULKSMS, salesdb))
+    audit_metrics = AuditMetrics(runtime.registry)
+    runtime.task("audit", partial(keep_auditing, ds, salesdb, audit_metrics, settings.audit_period))
+    runtime.serve_metrics(settings.rpc_metrics_port)
+    async with runtime:
+        _listen(server, settings)
+        await server.start()
+        await runtime.stopping.wait()
+        await statuses.enter_graceful_shutdown()
+        await server.stop(grace=5)
+
+
+def _listen(server: grpc.aio.Server, settings: Settings) -> None:
+    """Open the port, with TLS where certificates are set. Raises RuntimeError if it is taken."""
+    credentials = server_credentials(settings)
+    if credentials:
         server.add_secure_port(settings.rpc_address, credentials)
     else:
         server.add_insecure_port(settings.rpc_address)
-    await server.start()
     log.info("rpc listens", address=settings.rpc_address, tls=credentials is not None)
     if not credentials and not is_loopback(settings.rpc_host):
         log.warning("RPC_TOKEN goes through the network unencrypted: set RPC_CERT and RPC_KEY, and RPC_CA of clients")
-    parts = {"ds": Dependency(ds.address, ds.check), "salesdb": Dependency(salesdb.address, salesdb.check)}
-    watches = [
-        asyncio.create_task(_watch(statuses, _WORKSPACE_CREDIT, ds)),
-        asyncio.create_task(_watch(statuses, _BULKSMS, salesdb)),
-        asyncio.create_task(keep_auditing(ds, salesdb, AuditMetrics(registry), settings.audit_period)),
-        asyncio.create_task(metrics_server.serve(settings.metrics_host, settings.rpc_metrics_port, registry, parts)),
-    ]
-    broadcast = KrispBroadcast.connect(settings.redis_url)
-    watches.append(asyncio.create_task(heartbeat.beat("rpc", broadcast, {"ds": ds.check, "salesdb": salesdb.check})))
-    stop = asyncio.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
-    await stop.wait()
-    for watch in watches:
-        watch.cancel()
-    await statuses.enter_graceful_shutdown()
-    await server.stop(grace=5)
-    await asyncio.gather(broadcast.close(), ds.close(), salesdb.close())
 
 
 async def _watch(statuses: health.aio.HealthServicer, service: str, database: Database, period: float = 2.0) -> None:
-    """Tell the health service whether the database behind a service answers."""
+    """Every `period` seconds, tell the health service whether the database behind a service answers."""
+    was_there = True
     while True:
-        await statuses.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
-        await database.wait()
-        await statuses.set(service, health_pb2.HealthCheckResponse.SERVING)
-        await _until_lost(database, period)
-
-
-async def _until_lost(database: Database, period: float) -> None:
-    """Return when the database, asked every `period` seconds, does not answer."""
-    while True:
-        await asyncio.sleep(period)
         try:
-            await database.check()
+            async with asyncio.timeout(period):
+                await database.check()
         except Exception as error:
-            log.warning(f"{database.name} does not answer", reason=str(error) or type(error).__name__)
-            return
+            if was_there:
+                log.warning(f"{database.name} does not answer", reason=str(error) or type(error).__name__)
+            was_there = False
+        else:
+            was_there = True
+        serving = health_pb2.HealthCheckResponse.SERVING if was_there else health_pb2.HealthCheckResponse.NOT_SERVING
+        await statuses.set(service, serving)
+        await asyncio.sleep(period)

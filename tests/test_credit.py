@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from websockets.asyncio.client import ClientConnection, connect
 
 from local.launcher import System
-from rpc.client import InsufficientCreditError, NotFoundError, RpcClient, get_workspace_credit
+from rpc.client import InsufficientCreditError, NotFoundError, RpcClient
 from rpc.stubs import workspace_credit_pb2, workspace_credit_pb2_grpc
 from tests.client import Client, csv_of, problem
 from tests.conftest import new_workspace, until
@@ -127,7 +127,7 @@ async def test_rpc_reserves_once_and_releases_once(system: System, client: Clien
         assert (await rpc.release_credit(workspace, campaign)).available == Decimal(10)
     with pytest.raises(NotFoundError):
         await rpc.get_workspace_credit(uuid4())
-    assert (await get_workspace_credit(system.settings.rpc_address, workspace)).credit == Decimal(10)
+    assert (await rpc.get_workspace_credit(workspace)).credit == Decimal(10)
     await rpc.close()
 
 

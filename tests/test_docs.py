@@ -1,5 +1,6 @@
 """What docs/ says works as it stands: the tutorial's commands, the example's code, the links."""
 
+import asyncio
 import json
 import re
 import shutil
@@ -164,7 +165,7 @@ async def test_the_reports_of_the_example_are_committed(
     salesdb = Database("salesdb", system.settings.salesdb_dsn)
     await salesdb.open()
     writer = ReportWriter(salesdb, buffer=10, flush=10, on_entries=lambda entries: None)
-    writer.start()
+    writing = asyncio.create_task(writer.run())
     app = Starlette(routes=[Route("/r", example.NordicReports(writer).endpoint, methods=["POST"])])
     problems.install(app)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as http:
@@ -173,6 +174,7 @@ async def test_the_reports_of_the_example_are_committed(
         assert (await http.post("/r", data={**report, "ref": "not-ours"})).status_code == 204
         problem(await http.post("/r", data={**report, "state": "WHAT"}), 400)
     await writer.close()
+    writing.cancel()
     await salesdb.close()
     campaign = await client.campaign(bulksms_id)
     assert campaign["contacts"] == {"queued": 1, "failed": 1, "sent": 0, "delivered": 0, "undelivered": 0}

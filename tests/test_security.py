@@ -5,6 +5,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
@@ -28,7 +29,7 @@ from cli.session import Session, talk
 from console import cli
 from local.launcher import System
 from rpc import security
-from rpc.client import RpcClient, RpcUnavailableError
+from rpc.client import RpcClient, RpcTokenError, RpcUnavailableError
 from rpc.security import ClientSecurity
 from salesapi.salesapi.controls import Controls
 from salesapi.salesapi.endpoints import Endpoints as SalesEndpoints
@@ -335,8 +336,8 @@ async def test_rpc_takes_no_call_without_the_token_or_a_certificate_of_its_ca(wo
         client = RpcClient(world.system.settings.rpc_address, 2, shown)
         try:
             return (await client.get_workspace_credit(world.ann.workspace)).name
-        except RpcUnavailableError as error:
-            return str(error)
+        except (RpcUnavailableError, RpcTokenError) as error:
+            return f"{type(error).__name__}: {error}"
         finally:
             await client.close()
 
@@ -350,7 +351,7 @@ async def test_rpc_takes_no_call_without_the_token_or_a_certificate_of_its_ca(wo
         ask(ClientSecurity(TOKEN)),
     )
     assert answers[0] == "ann"
-    assert ["does not let us in" in answer for answer in answers[1:3]] == [True] * 2
+    assert ["RpcTokenError: rpc refuses the token" in answer for answer in answers[1:3]] == [True] * 2
     assert ["does not answer" in answer for answer in answers[3:]] == [True] * 4
 
 
@@ -375,6 +376,23 @@ async def test_without_redis_the_rate_holds_up_nothing_but_top_ups(world: World)
         problem(await world.call(world.operator, "POST", f"{url}/topup", json={"amount": "1"}), 503)
     finally:
         world.system.valkey.start()
+
+
+async def test_a_service_whose_token_is_wrong_is_not_ready_and_says_so(world: World) -> None:
+    world.system.kill("salesapi")
+    world.system.spawn("salesapi", RPC_TOKEN="not the token of rpc")
+
+    async def says_so() -> bool:
+        with suppress(httpx.TransportError):
+            return "rpc refuses the token" in (await world.client.http.get(f"{world.client.salesapi}/ready")).text
+        return False
+
+    try:
+        await until(says_so)
+        assert "RPC_TOKEN" in world.log("salesapi")
+    finally:
+        world.system.kill("salesapi")
+        world.system.restart("salesapi")
 
 
 async def test_while_rpc_is_away_nobody_new_comes_in_and_nobody_known_is_lost(world: World) -> None:

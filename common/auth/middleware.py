@@ -12,7 +12,7 @@ from starlette.requests import HTTPConnection, Request
 from common.auth.loopback import is_loopback, require
 from common.auth.principal import Principal
 from common.auth.rate_limit import Limiter
-from common.observability.logs import Seldom
+from common.observability.logs import Throttle
 from common.redis import REDIS_GONE
 from common.retry import backoff
 from common.settings import COMMAND
@@ -52,7 +52,7 @@ class Keyring:
         self._host = host
         self.ttl = ttl
         self._known: dict[str, _Known] = {}
-        self._may_warn = Seldom()
+        self._may_log = Throttle()
 
     async def principal(self, key: str) -> Principal:
         """Whose key this is ('' for none). Raises Problem: 401, or 503 while nobody can tell."""
@@ -69,7 +69,7 @@ class Keyring:
         try:
             principal = await self._verify(key)
         except Exception as error:  # whatever it is: while nobody can tell, nobody new comes in
-            if self._may_warn():
+            if self._may_log():
                 log.warning("keys cannot be verified", reason=str(error) or type(error).__name__)
             now = time.monotonic()
             if before is None or before.principal is None or before.at + _LONGEST_KNOWN < now:
@@ -86,27 +86,27 @@ class Keyring:
         return known
 
     async def protect(self) -> None:
-        """Before listening: refuse to be open to other machines; on loopback, say once that no key is needed.
+        """Before listening: return when it is known that there are keys; on loopback, at once.
 
-        Raises UnprotectedError. Beyond loopback it returns when it is known that there are keys.
+        Raises UnprotectedError where there are none and other machines could come in.
         """
-        if is_loopback(self._host):
-            self._telling = asyncio.create_task(self._look())
-        else:
-            require(self._host, not await self._look(), "this service", _MEND)
+        if not is_loopback(self._host):
+            require(self._host, not await self._is_open(), "this service", _MEND)
 
-    async def _look(self) -> bool:
+    async def warn_if_open(self) -> None:
+        """Log once, as soon as that is known, that no key is needed."""
+        if is_loopback(self._host) and await self._is_open():
+            log.warning(f"no key is needed, since none has been made: whoever reaches {self._host} may do all; {_MEND}")
+
+    async def _is_open(self) -> bool:
         """Whether no key is needed, as soon as that is known."""
         for delay in backoff():
             try:
-                is_open = await self._verify("") is not None
-                break
+                return await self._verify("") is not None
             except Exception as error:
                 log.debug("waiting to see whether there are keys", reason=str(error))
             await asyncio.sleep(delay)
-        if is_open and is_loopback(self._host):
-            log.warning(f"no key is needed, since none has been made: whoever reaches {self._host} may do all; {_MEND}")
-        return is_open
+        raise AssertionError("backoff has no end")
 
 
 class Access:
@@ -132,7 +132,7 @@ class Access:
         self._public = frozenset((*_PUBLIC, *public))
         self._below = tuple(path for path in self._public if path.endswith("/") and path != "/")
         self._strict = strict
-        self._may_warn = Seldom()
+        self._may_log = Throttle()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         path = scope["path"]
@@ -156,7 +156,7 @@ class Access:
         except REDIS_GONE as error:
             if path.endswith(self._strict):
                 raise unavailable("the limit of requests cannot be checked") from None
-            if self._may_warn():
+            if self._may_log():
                 log.warning("the limit of requests is not checked", reason=str(error) or type(error).__name__)
 
 

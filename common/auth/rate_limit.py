@@ -5,6 +5,7 @@ from uuid import UUID
 
 from redis.asyncio import Redis
 
+from common.redis import connect as connect_redis
 from common.web.problems import Problem
 
 # One call, so that no two requests take the same token. Redis's clock: ours may differ between machines.
@@ -35,7 +36,7 @@ class Limiter:
     @classmethod
     def connect(cls, url: str, rate: float, burst: int) -> "Limiter":
         """A limiter on the Redis at `url`, for which a request waits half a second at most."""
-        return cls(Redis.from_url(url, socket_connect_timeout=0.5, socket_timeout=0.5), rate, burst)
+        return cls(connect_redis(url, connect_timeout=0.5, timeout=0.5), rate, burst)
 
     async def take(self, key_id: UUID) -> None:
         """One request of this key. Raises Problem 429, and RedisError or OSError if Redis does not answer."""

@@ -26,8 +26,8 @@ def masked(text: str) -> str:
     return text
 
 
-class Seldom:
-    """Says yes once in `period` seconds: for a warning that would else be given with every request."""
+class Throttle:
+    """Allows a log line once in `period` seconds: for a warning that would else be written for every request."""
 
     def __init__(self, period: float = 10.0) -> None:
         self._period = period

@@ -18,6 +18,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from common.observability.counters import failures
+
 log = structlog.get_logger()
 
 # Reads what is told of state that lives elsewhere, such as the length of a queue.
@@ -31,7 +33,22 @@ def registry() -> CollectorRegistry:
     """A registry with what every process tells: `process_cpu_seconds_total`, memory, open files, start time."""
     made = CollectorRegistry()
     ProcessCollector(registry=made)
+    made.register(_Failures())
     return made
+
+
+class _Failures(Collector):
+    """What has failed in this process without stopping it, see `counters.failures`."""
+
+    def collect(self) -> Iterable[Metric]:
+        family = CounterMetricFamily(
+            "bulksms_failures_total",
+            "Failures that were survived: of background tasks, observers and jobs; what cannot be read in Redis.",
+            labels=["kind", "name"],
+        )
+        for labels, count in failures.items():
+            family.add_metric(labels, count)
+        yield family
 
 
 def route(metrics: CollectorRegistry, refreshes: Sequence[Refresh] = ()) -> Route:

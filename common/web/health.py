@@ -8,7 +8,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from common.retry import wait_for
 from common.web.problems import Problem
 from common.web.requests import json_response
 
@@ -22,20 +21,15 @@ class Dependency(NamedTuple):
     check: Check
 
 
-def watch(parts: Mapping[str, Dependency]) -> list[asyncio.Task[None]]:
-    """For each part that is not there at the start: say so in a line, wait for it, and say when it is."""
-    return [asyncio.create_task(wait_for(name, part.address, part.check)) for name, part in parts.items()]
-
-
-def health_routes(parts: Mapping[str, Dependency]) -> list[Route]:
-    """`/health`: the process is up. `/ready`: each part that it needs answers within 2 s."""
+def health_routes(dependencies: Mapping[str, Dependency]) -> list[Route]:
+    """`/health`: the process is up. `/ready`: each dependency answers within 2 s."""
 
     async def health(request: Request) -> Response:
         return json_response({"status": "up"})
 
     async def ready(request: Request) -> Response:
-        results = await asyncio.gather(*(_probe(part.check) for part in parts.values()))
-        states = dict(zip(parts, results, strict=True))
+        results = await asyncio.gather(*(_probe(one.check) for one in dependencies.values()))
+        states = dict(zip(dependencies, results, strict=True))
         missing = [name for name, state in states.items() if state != "ok"]
         if missing:
             raise Problem(503, "Not ready", f"waiting for {', '.join(missing)}", parts=states)

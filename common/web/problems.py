@@ -86,6 +86,11 @@ async def _bug(request: Request, error: Exception) -> Response:
     return Problem(500, "Internal error", "this is our mistake; it has been logged").response()
 
 
+async def _misconfigured(request: Request, error: Exception) -> Response:
+    log.error("the service is not set up right", path=request.url.path, reason=str(error))
+    return Problem(500, "Not set up right", "an operator must mend this: the log of the service says what").response()
+
+
 HANDLERS: dict[Any, Callable[[Request, Exception], Any]] = {
     Problem: _problem,
     HTTPException: _http,
@@ -95,7 +100,9 @@ HANDLERS: dict[Any, Callable[[Request, Exception], Any]] = {
 }
 
 
-def install(app: Starlette) -> None:
-    """Answer every error of the app as problem details."""
+def install(app: Starlette, misconfigured: type[Exception] | None = None) -> None:
+    """Answer every error of the app as problem details; those of `misconfigured` as an operator's to mend."""
     for kind, handler in HANDLERS.items():
         app.add_exception_handler(kind, handler)
+    if misconfigured is not None:
+        app.add_exception_handler(misconfigured, _misconfigured)

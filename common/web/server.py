@@ -1,83 +1,93 @@
-"""What the web services have in common: how they are served, and how they tell whether they are up and ready."""
+"""Serves an ASGI app over uvicorn, with the protocols that bound what they take in."""
 
 import asyncio
-import gc
 import socket
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
+import structlog
 import uvicorn
 
-from common.event_loop import new_event_loop
 from common.web import websocket
 from common.web.protocol import BoundedHttp
 
-T = TypeVar("T")
-
-
-def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run a service's main coroutine on an event loop of its own.
-
-    What has been imported stays: the garbage collector need not look at it. And thousands of requests under way are no
-    garbage: it may look less often.
-    """
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(main)
+log = structlog.get_logger()
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that returns when it is told to stop: its own dies of the signal, with what comes after it undone."""
+    """uvicorn that leaves the signals to the process it is a part of."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        with super().capture_signals():
-            yield
-            self._captured_signals.clear()
+        yield
 
 
 async def serve(
+    app: Any, host: str, port: int, stopping: asyncio.Event, *, reuse_port: bool = False, **how: Any
+) -> None:
+    """Serve an ASGI app until `stopping` is set; requests under way are answered first.
+
+    `reuse_port`: other processes may listen there too, and the kernel shares the connections out among them.
+    `how`: as `serve_on` takes it. Raises OSError where the port is taken.
+    """
+    with _listener(host, port, reuse_port) as listener:
+        await serve_on(listener, app, stopping, **how)
+
+
+async def serve_on(
+    listener: socket.socket,
     app: Any,
-    host: str,
-    port: int,
+    stopping: asyncio.Event,
     *,
     request_timeout: float = 20.0,
-    reuse_port: bool = False,
     http: Callable[..., asyncio.Protocol] = BoundedHttp,
     ws: Any = "none",
 ) -> None:
-    """Serve an ASGI app until SIGTERM or Ctrl-C; requests under way are answered first.
+    """Serve an ASGI app on a socket until `stopping` is set.
 
     `request_timeout`: seconds that a request may take to come in, see BoundedHttp.
-    `reuse_port`: other processes may listen there too, and the kernel shares the connections out among them.
     `http`, `ws`: what makes the protocol of a connection, where it is not uvicorn's own.
     """
     config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
         http=partial(http, request_timeout=request_timeout),  # type: ignore[arg-type]  # it may be any callable
         ws=ws,
         ws_max_size=websocket.MOST_BYTES,
         ws_per_message_deflate=False,  # it costs each client more memory and time than our short messages are worth
         lifespan="off",
         log_config=None,
+        log_level="warning",
         access_log=False,
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=5,
         timeout_keep_alive=75,  # longer than clients keep theirs, or a request may meet a connection being closed
     )
-    await _Server(config).serve([_shared_socket(host, port)] if reuse_port else None)
+    server = _Server(config)
+    log.info("listening", address="{}:{}".format(*listener.getsockname()[:2]))
+
+    async def stop() -> None:
+        await stopping.wait()
+        server.should_exit = True
+
+    stopper = asyncio.create_task(stop())
+    try:
+        await server.serve([listener])
+    finally:
+        stopper.cancel()
 
 
-def _shared_socket(host: str, port: int) -> socket.socket:
+def _listener(host: str, port: int, reuse_port: bool) -> socket.socket:
     family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    shared = socket.socket(family, kind)
-    shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    shared.bind(address)
-    return shared
+    listener = socket.socket(family, kind)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from None
+    return listener

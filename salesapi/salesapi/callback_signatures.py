@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import structlog
 
 from common.auth import signatures
-from common.observability.logs import Seldom
+from common.observability.logs import Throttle
 from common.web.problems import Problem
 
 log = structlog.get_logger()
@@ -16,7 +16,7 @@ class Signatures:
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
         self._secrets = [signatures.Secret(secret) for secret in secrets]
-        self._may_warn = Seldom()
+        self._may_log = Throttle()
         self.refused = 0
 
     def check(self, header: bytes, body: bytes | bytearray) -> None:
@@ -24,7 +24,7 @@ class Signatures:
         if not self._secrets or not (fault := signatures.fault(self._secrets, header, body)):
             return
         self.refused += 1
-        if self._may_warn():
+        if self._may_log():
             log.warning("callbacks refused", reason=fault, refused=self.refused)
         raise Problem(
             401,

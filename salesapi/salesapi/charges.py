@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import structlog
 
 from bulksms.outbox import Entry
-from common.jobs import GENERAL_QUEUE, Gathering, JobQueue, JobsUnavailableError
+from common.batcher import Batcher
+from common.jobs import GENERAL_QUEUE, JobQueue, JobsUnavailableError
 from common.observability import tracing
 from common.observability.counters import counts
 
@@ -14,13 +15,13 @@ log = structlog.get_logger()
 _PERIOD = 0.025  # seconds between two jobs: news of credit are that much later, and cost a job each no more
 
 
-def gathering(jobs: JobQueue) -> Gathering[Entry]:
+def charge_batcher(jobs: JobQueue) -> Batcher[Entry]:
     """Takes entries that were just committed; those it loses are relayed from the outbox."""
 
     async def send_some(entries: list[Entry]) -> None:
         await send(jobs, entries)
 
-    return Gathering(send_some, period=_PERIOD)
+    return Batcher(send_some, period=_PERIOD)
 
 
 async def send(jobs: JobQueue, entries: Sequence[Entry]) -> None:

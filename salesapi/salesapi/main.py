@@ -1,7 +1,5 @@
-"""Puts the salesapi process together: settings, connections, and the handlers that are given them."""
+"""Puts the salesapi process together: connections, background tasks, and the handlers that are given them."""
 
-import asyncio
-from contextlib import suppress
 from typing import Any
 
 from starlette.applications import Starlette
@@ -12,21 +10,19 @@ from bulksms.report_writer import ReportWriter
 from common.auth import loopback
 from common.auth.middleware import Access, Keyring
 from common.auth.rate_limit import Limiter
-from common.broadcast import KrispBroadcast
-from common.database import Database
-from common.jobs import JobQueue
-from common.observability import heartbeat, logs, metrics, tracing
+from common.observability import metrics, tracing
 from common.observability.metrics import CallbackMetrics, HttpMetrics
+from common.runtime import Runtime, run
 from common.settings import Settings
 from common.web import openapi, problems, server
-from common.web.health import Dependency, health_routes, watch
+from common.web.health import health_routes
 from common.web.request_id import RequestIds
 from rpc import security
-from rpc.client import RpcClient
+from rpc.client import RpcClient, RpcTokenError
 from salesapi.salesapi.callback import Callback
 from salesapi.salesapi.callback_protocol import protocol_factory
 from salesapi.salesapi.callback_signatures import Signatures
-from salesapi.salesapi.charges import gathering
+from salesapi.salesapi.charges import charge_batcher
 from salesapi.salesapi.controls import Controls
 from salesapi.salesapi.create import Create
 from salesapi.salesapi.endpoints import Endpoints
@@ -36,30 +32,25 @@ from salesapi.salesapi.progress import ProgressNews
 from salesapi.salesapi.running import Runner
 from salesapi.salesapi.timeline import Timeline
 
-_LAST_FLUSH = 3.0  # seconds for the reports that were taken
+_WRITERS = 2  # flushes under way at once
 
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C; reports that were taken are committed first."""
-    logs.configure(settings.log_level, "salesapi")
-    tracing.configure(settings.otel_exporter_otlp_endpoint, "salesapi")
-    server.run(_serve(settings))
+    run("salesapi", settings, _main)
 
 
-async def _serve(settings: Settings) -> None:
-    host = settings.salesapi_host
+async def _main(runtime: Runtime) -> None:
+    settings, host = runtime.settings, runtime.settings.salesapi_host
     loopback.require(host, settings.callback_keys, "/callback", "set CALLBACK_SECRETS, here and for the carrier")
-    salesdb = Database("salesdb", settings.salesdb_dsn)
-    jobs = JobQueue.connect(settings.redis_url)
-    rpc = RpcClient(settings.rpc_address, settings.rpc_timeout, security.of_client(settings))
+    salesdb = runtime.database("salesdb", settings.salesdb_dsn)
+    jobs = runtime.jobs()
+    rpc = runtime.need("rpc", RpcClient(settings.rpc_address, settings.rpc_timeout, security.of_client(settings)))
     keyring = Keyring(rpc.verify_key, host, settings.key_cache)
-    limiter = Limiter.connect(settings.redis_url, settings.rate_limit, settings.rate_burst)
-    signatures = Signatures(settings.callback_keys)
-    charges = gathering(jobs)
-    broadcast = KrispBroadcast.connect(settings.redis_url)
-    progress = ProgressNews(salesdb, broadcast)
-    registry = metrics.registry()
-    http, callbacks = HttpMetrics(registry), CallbackMetrics(registry)
+    limiter = runtime.own(Limiter.connect(settings.redis_url, settings.rate_limit, settings.rate_burst))
+    charges = charge_batcher(jobs)
+    progress = ProgressNews(salesdb, runtime.broadcast)
+    http, callbacks = HttpMetrics(runtime.registry), CallbackMetrics(runtime.registry)
     writer = ReportWriter(
         salesdb,
         buffer=settings.callback_buffer,
@@ -69,6 +60,13 @@ async def _serve(settings: Settings) -> None:
         on_flush=on_flush(http, callbacks),
     )
     callbacks.waiting.set_function(lambda: writer.waiting)
+    for number in range(1, _WRITERS + 1):
+        runtime.task(f"report writer {number}", writer.run)
+    runtime.at_stop(writer.close)
+    runtime.task("charges", charges.run)
+    runtime.task("campaign progress", progress.run)
+    runtime.task_once("key warning", keyring.warn_if_open)
+    signatures = Signatures(settings.callback_keys)
     runner = Runner(salesdb, rpc, jobs, batch=settings.send_batch, lanes=settings.send_lanes, on_entries=charges.add)
     create = Create(
         salesdb,
@@ -77,11 +75,6 @@ async def _serve(settings: Settings) -> None:
         price=settings.sms_price,
         max_bytes=settings.upload_max_bytes,
     )
-    parts = {
-        "salesdb": Dependency(salesdb.address, salesdb.check),
-        "redis": Dependency(jobs.address, jobs.check),
-        "rpc": Dependency(settings.rpc_address, rpc.check),
-    }
     app = Starlette(
         routes=[
             Route("/create", create.endpoint, methods=["POST"]),
@@ -89,36 +82,24 @@ async def _serve(settings: Settings) -> None:
             *Endpoints(salesdb).routes,
             Route("/callback", Callback(writer, signatures, on_problem(http)).endpoint, methods=["POST"]),
             Timeline(salesdb).route,
-            *health_routes(parts),
+            *health_routes(runtime.dependencies),
             *openapi.routes(DOCUMENT),
-            metrics.route(registry),
+            metrics.route(runtime.registry),
         ]
     )
-    problems.install(app)
-    await salesdb.open(wait=False)
-    await keyring.protect()
-    writer.start()
-    tasks = [
-        *watch(parts),
-        asyncio.create_task(charges.run()),
-        asyncio.create_task(progress.run()),
-        asyncio.create_task(heartbeat.beat("salesapi", broadcast, {"salesdb": salesdb.check, "redis": jobs.check})),
-    ]
+    problems.install(app, misconfigured=RpcTokenError)
     guarded = RequestIds(Access(app, keyring, limiter, public=("/callback",)))
-    await server.serve(
-        http.around(_for_dashboard(tracing.around(guarded), settings.dashboard_origins), beside=("/callback",)),
-        host,
-        settings.salesapi_port,
-        request_timeout=settings.request_timeout,
-        reuse_port=settings.reuse_port,
-        http=protocol_factory(writer, signatures, on_problem(http)),
-    )
-    with suppress(TimeoutError):  # of a database that does not answer
-        async with asyncio.timeout(_LAST_FLUSH):
-            await writer.close()
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(rpc.close(), limiter.close(), broadcast.close(), jobs.close(), salesdb.close())
+    async with runtime:
+        await keyring.protect()
+        await server.serve(
+            http.around(_for_dashboard(tracing.around(guarded), settings.dashboard_origins), beside=("/callback",)),
+            host,
+            settings.salesapi_port,
+            runtime.stopping,
+            request_timeout=settings.request_timeout,
+            reuse_port=settings.reuse_port,
+            http=protocol_factory(writer, signatures, on_problem(http)),
+        )
 
 
 def _for_dashboard(app: Any, origins: str) -> CORSMiddleware:

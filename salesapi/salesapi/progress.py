@@ -10,9 +10,9 @@ import msgspec
 import structlog
 
 from bulksms import campaigns
+from common.batcher import Batcher
 from common.broadcast import CAMPAIGN_PROGRESS, KrispBroadcast
 from common.database import Database
-from common.jobs import Gathering
 
 log = structlog.get_logger()
 
@@ -25,7 +25,7 @@ class ProgressNews:
     def __init__(self, salesdb: Database, broadcast: KrispBroadcast) -> None:
         self._salesdb = salesdb
         self._broadcast = broadcast
-        self._moved: Gathering[UUID] = Gathering(self._publish, period=_PERIOD, most=10_000)
+        self._moved: Batcher[UUID] = Batcher(self._publish, period=_PERIOD, most=10_000)
         self.add = self._moved.add
         self.run = self._moved.run
 

@@ -15,8 +15,8 @@ from bulksms.message import Template
 from bulksms.outbox import Entry
 from bulksms.reports import Step
 from bulksms.status import SmsStatus
+from common.batcher import Batcher
 from common.database import Database
-from common.jobs import Gathering
 from salesapi.carrier.port import (
     Carrier,
     CarrierBusyError,
@@ -54,7 +54,7 @@ class Sender:
         self,
         salesdb: Database,
         carrier: Carrier,
-        charges: Gathering[Entry],
+        charges: Batcher[Entry],
         *,
         lanes: int,
         lease: float,

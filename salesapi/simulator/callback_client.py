@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from common.auth.signatures import HEADER, Secret
+from common.supervisor import Supervisor
 
 T = TypeVar("T")
 
@@ -65,7 +66,9 @@ class Poster(Generic[T]):
         self._idle: list[_Line[T]] = []
         self._more = asyncio.Event()
         self._closed = False
-        self._tasks = [asyncio.create_task(self._connect()), asyncio.create_task(self._sweep())]
+        self._supervisor = Supervisor(gives_up=False)
+        self._supervisor.start("connections to a callback URL", self._connect)
+        self._supervisor.start("overdue answers of a callback URL", self._sweep)
 
     def wake(self) -> None:
         """There is something to post: let the idle connections have it, and open more while it lasts."""
@@ -79,9 +82,7 @@ class Poster(Generic[T]):
     async def close(self) -> None:
         """Give up the connections; what is under way counts as lost."""
         self._closed = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._supervisor.stop()
         for line in list(self._lines):
             line.abort()
         await asyncio.sleep(0)

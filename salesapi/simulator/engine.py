@@ -121,7 +121,6 @@ class Simulator:
         self._attempts: Counter[_Due] = Counter()  # of reports that were not acknowledged at once
         self._changed: set[_Pending] = set()
         self._totals: Counter[str] = Counter()
-        self._tasks: list[asyncio.Task[None]] = []
 
     async def accept(self, key: str, batch: Batch) -> bytes:
         """Take a batch and return the answer; the same key gets the same answer, and nothing is sent twice.
@@ -157,16 +156,12 @@ class Simulator:
             raise KeyReusedError(f"the key {key!r} belongs to a batch of other messages")
         return known.answer
 
-    async def start(self) -> None:
-        """Start to report, beginning with what was left by the last run."""
+    async def load(self) -> None:
+        """Take up what was left by the last run."""
         self._backlog.extend(await self._store.open_batches())
-        self._tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self._flush_often())]
 
     async def close(self) -> None:
         """Stop reporting; what is not acknowledged is reported by the next run."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(receiver.poster.close() for receiver in self._receivers.values()))
         await self._flush()
         await self._store.close()
@@ -201,8 +196,8 @@ class Simulator:
             self._later[tick] = [due]
             heapq.heappush(self._ticks, tick)
 
-    async def _tick(self) -> None:
-        """Make due what is due, and take batches into memory while there is room."""
+    async def make_due(self) -> None:
+        """Until cancelled: make due what is due, and take batches into memory while there is room."""
         while True:
             await asyncio.sleep(_TICK)
             now = time.monotonic()
@@ -270,7 +265,8 @@ class Simulator:
         batch.receiver.pending -= 1
         self._pending -= 1
 
-    async def _flush_often(self) -> None:
+    async def flush_often(self) -> None:
+        """Until cancelled: commit what was acknowledged."""
         while True:
             await asyncio.sleep(_FLUSH_PERIOD)
             await self._flush()

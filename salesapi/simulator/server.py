@@ -23,9 +23,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from common.broadcast import KrispBroadcast
-from common.observability import heartbeat, logs, metrics, tracing
+from common.observability import metrics, tracing
 from common.observability.metrics import HttpMetrics
+from common.runtime import Runtime, run
 from common.settings import Settings, host_and_port
 from common.web import problems, server
 from common.web.health import health_routes
@@ -80,7 +80,6 @@ class Endpoints:
             Route("/stats", self.stats),
             Route("/stats/phones/{number}", self.phone),
             Route("/behaviour", self.behaviour, methods=["POST"]),
-            *health_routes({}),
         ]
 
     async def messages(self, request: Request) -> Response:
@@ -158,12 +157,11 @@ def _losing_connections(app: Starlette) -> Any:
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C."""
-    logs.configure(settings.log_level, "carrier")
-    tracing.configure(settings.otel_exporter_otlp_endpoint, "carrier")
-    server.run(_serve(settings))
+    run("carrier", settings, _main)
 
 
-async def _serve(settings: Settings) -> None:
+async def _main(runtime: Runtime) -> None:
+    settings = runtime.settings
     store = Store(settings.data_path / "carrier" / "carrier.sqlite")
     odds = Odds(
         failed=settings.carrier_failed,
@@ -173,25 +171,31 @@ async def _serve(settings: Settings) -> None:
         latency=settings.carrier_latency,
         seed=settings.carrier_seed,
     )
-    simulator = Simulator(
-        store,
-        odds,
-        array=settings.carrier_array,
-        connections=settings.carrier_connections,
-        mps=settings.carrier_mps,
-        secret=next(iter(settings.callback_keys), None),
+    simulator = runtime.own(
+        Simulator(
+            store,
+            odds,
+            array=settings.carrier_array,
+            connections=settings.carrier_connections,
+            mps=settings.carrier_mps,
+            secret=next(iter(settings.callback_keys), None),
+        )
     )
-    registry = metrics.registry()
-    app = Starlette(routes=[*Endpoints(simulator, store).routes, metrics.route(registry)])
+    await simulator.load()
+    runtime.task("due reports", simulator.make_due)
+    runtime.task("acknowledgements", simulator.flush_often)
+    routes = [
+        *Endpoints(simulator, store).routes,
+        *health_routes(runtime.dependencies),
+        metrics.route(runtime.registry),
+    ]
+    app = Starlette(routes=routes)
     problems.install(app)
     app.add_exception_handler(_LostConnectionError, _raise)
-    await simulator.start()
-    broadcast = KrispBroadcast.connect(settings.redis_url)
-    beating = asyncio.create_task(heartbeat.beat("carrier", broadcast, {}))
     host, port = host_and_port(settings.carrier_url)
-    await server.serve(HttpMetrics(registry).around(tracing.around(_losing_connections(app))), host, port)
-    beating.cancel()
-    await asyncio.gather(simulator.close(), broadcast.close())
+    async with runtime:
+        counted = HttpMetrics(runtime.registry).around(tracing.around(_losing_connections(app)))
+        await server.serve(counted, host, port, runtime.stopping)
 
 
 async def _raise(request: Request, error: Exception) -> Response:

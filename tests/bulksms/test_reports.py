@@ -15,6 +15,7 @@ from bulksms.report_writer import BufferFullError, Outcome, ReportWriter
 from bulksms.reports import Step
 from bulksms.status import SmsStatus
 from common.database import Database
+from common.observability.counters import failures
 from local.launcher import System
 
 _CONTACTS = 4
@@ -127,23 +128,42 @@ async def test_the_writer_tells_each_caller_of_its_own_reports(database: Databas
     await asyncio.sleep(0)
     with pytest.raises(BufferFullError):
         await writer.write([sent] * 17)
-    writer.start()
+    writing = asyncio.create_task(writer.run())
     outcomes = await asyncio.gather(*calls)
     assert outcomes[2] == Outcome(0, 0, 1)
     assert sum(one.applied for one in outcomes) == 1
     assert sum(one.stale for one in outcomes) == 2
     assert len(entries) == 1
     await writer.close()
+    writing.cancel()
+
+
+async def test_an_observer_that_fails_stops_nothing_and_keeps_nobody_waiting(database: Database) -> None:
+    bulksms_id = await new_campaign(database)
+
+    def fail(what: object) -> None:
+        raise RuntimeError("injected")
+
+    before = failures["observer", "report writer: on_entries"]
+    writer = ReportWriter(database, buffer=20, flush=5, on_entries=fail, on_moved=fail, on_flush=fail)
+    writing = asyncio.create_task(writer.run())
+    for status, applied in ((SmsStatus.SENT, 1), (SmsStatus.DELIVERED, 1), (SmsStatus.SENT, 0)):
+        outcome = await asyncio.wait_for(writer.write([Step(bulksms_id, 0, status, None)]), 10)
+        assert outcome.applied == applied
+    assert failures["observer", "report writer: on_entries"] == before + 1
+    await writer.close()
+    writing.cancel()
 
 
 async def test_a_database_that_is_gone_is_told_to_the_caller() -> None:
     nowhere = Database("salesdb", "postgresql://postgres@127.0.0.1:9/salesdb")
-    await nowhere.open(wait=False)
+    await nowhere.open()
     writer = ReportWriter(nowhere, buffer=10, flush=5, on_entries=lambda entries: None)
-    writer.start()
+    writing = asyncio.create_task(writer.run())
     with pytest.raises(OSError, match=r"127\.0\.0\.1"):
         await writer.write([Step(uuid4(), 0, SmsStatus.SENT, None)])
     await writer.close()
+    writing.cancel()
 
 
 @given(st.uuids(), st.integers(0, 2**31 - 1))

@@ -1,6 +1,5 @@
-"""Puts the webapi process together: settings, connections, and the handlers that are given them."""
+"""Puts the webapi process together: connections, background tasks, and the handlers that are given them."""
 
-import asyncio
 from functools import partial
 
 from starlette.applications import Starlette
@@ -8,19 +7,19 @@ from starlette.routing import Route, WebSocketRoute
 
 from common.auth.middleware import Access, Keyring
 from common.auth.rate_limit import Limiter
-from common.broadcast import KrispBroadcast
-from common.database import Database
-from common.jobs import JobQueue
-from common.observability import heartbeat, logs, metrics, tracing
+from common.broadcast import CAMPAIGN_PROGRESS
+from common.observability import heartbeat, metrics, tracing
+from common.observability.heartbeat import Pulse
 from common.observability.metrics import HttpMetrics, WebSocketMetrics
+from common.runtime import Runtime, run
 from common.settings import Settings
 from common.web import openapi, problems, server
-from common.web.health import Dependency, health_routes, watch
+from common.web.health import health_routes
 from common.web.request_id import RequestIds
 from rpc import security
-from rpc.client import RpcClient
-from webapi.webapi import campaign_events, pages
-from webapi.webapi.credit_events import true_up
+from rpc.client import Progress, RpcClient, RpcTokenError
+from webapi.webapi import campaign_events, credit_events, pages
+from webapi.webapi.credit_events import CreditNews
 from webapi.webapi.endpoints import Endpoints
 from webapi.webapi.operations import DOCUMENT
 from webapi.webapi.system_status import SystemView
@@ -30,56 +29,46 @@ from workspace import keys
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C."""
-    logs.configure(settings.log_level, "webapi")
-    tracing.configure(settings.otel_exporter_otlp_endpoint, "webapi")
-    server.run(_serve(settings))
+    run("webapi", settings, _main)
 
 
-async def _serve(settings: Settings) -> None:
-    ds = Database("ds", settings.ds_dsn)
-    jobs = JobQueue.connect(settings.redis_url)
-    broadcast = KrispBroadcast.connect(settings.redis_url)
-    rpc = RpcClient(settings.rpc_address, settings.rpc_timeout, security.of_client(settings))
+async def _main(runtime: Runtime) -> None:
+    settings = runtime.settings
+    ds = runtime.database("ds", settings.ds_dsn)
+    jobs = runtime.jobs()
+    rpc = runtime.need("rpc", RpcClient(settings.rpc_address, settings.rpc_timeout, security.of_client(settings)))
     keyring = Keyring(partial(keys.verify, ds), settings.webapi_host, settings.key_cache)
-    limiter = Limiter.connect(settings.redis_url, settings.rate_limit, settings.rate_burst)
-    parts = {
-        "ds": Dependency(ds.address, ds.check),
-        "redis": Dependency(jobs.address, jobs.check),
-        "rpc": Dependency(settings.rpc_address, rpc.check),
-    }
-    system = SystemView()
-    registry = metrics.registry()
+    limiter = runtime.own(Limiter.connect(settings.redis_url, settings.rate_limit, settings.rate_burst))
+    broadcast, system = runtime.broadcast, SystemView()
+    broadcast.expect(credit_events.CHANNEL, CreditNews)
+    broadcast.expect(CAMPAIGN_PROGRESS, Progress)
+    broadcast.expect(heartbeat.CHANNEL, Pulse)
+    runtime.task("pub/sub", broadcast.run)
+    runtime.task("credit check", partial(credit_events.true_up, ds, broadcast))
+    runtime.task("campaign check", partial(campaign_events.true_up, rpc, broadcast))
+    runtime.task("system status", partial(system.listen, broadcast))
+    runtime.task_once("key warning", keyring.warn_if_open)
     app = Starlette(
         routes=[
             *Endpoints(ds, jobs, rpc).routes,
-            *health_routes(parts),
+            *health_routes(runtime.dependencies),
             Route("/system/flows", system.endpoint),
-            metrics.route(registry),
+            metrics.route(runtime.registry),
             *openapi.routes(DOCUMENT),
-            WebSocketRoute("/ws", CreditSocket(ds, broadcast, rpc, keyring, WebSocketMetrics(registry))),
+            WebSocketRoute("/ws", CreditSocket(ds, broadcast, rpc, keyring, WebSocketMetrics(runtime.registry))),
             *pages.routes(settings.salesapi_url),
         ]
     )
-    problems.install(app)
-    await ds.open(wait=False)
-    await keyring.protect()
-    tasks = [
-        *watch(parts),
-        asyncio.create_task(broadcast.run()),
-        asyncio.create_task(true_up(ds, broadcast)),
-        asyncio.create_task(campaign_events.true_up(rpc, broadcast)),
-        asyncio.create_task(system.listen(broadcast)),
-        asyncio.create_task(heartbeat.beat("webapi", broadcast, {"ds": ds.check, "redis": jobs.check})),
-    ]
+    problems.install(app, misconfigured=RpcTokenError)
     guarded = RequestIds(Access(app, keyring, limiter, public=pages.PUBLIC, strict=("/topup",)))
-    await server.serve(
-        HttpMetrics(registry).around(tracing.around(guarded)),
-        settings.webapi_host,
-        settings.webapi_port,
-        request_timeout=settings.request_timeout,
-        reuse_port=settings.reuse_port,
-        ws=ReadyFrames,
-    )
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(rpc.close(), limiter.close(), broadcast.close(), jobs.close(), ds.close())
+    async with runtime:
+        await keyring.protect()
+        await server.serve(
+            HttpMetrics(runtime.registry).around(tracing.around(guarded)),
+            settings.webapi_host,
+            settings.webapi_port,
+            runtime.stopping,
+            request_timeout=settings.request_timeout,
+            reuse_port=settings.reuse_port,
+            ws=ReadyFrames,
+        )

@@ -3,34 +3,23 @@
 arq webapi.webapi.worker_swarm.general_worker.WorkerSettings
 """
 
-import asyncio
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 from uuid import UUID
 
 import structlog
 from arq import func
 
+from common import arq_worker
+from common.arq_worker import decode_job, job
+from common.batcher import Batcher
 from common.broadcast import KrispBroadcast
 from common.database import Database
-from common.jobs import (
-    GENERAL_QUEUE,
-    SALES_QUEUE,
-    Gathering,
-    JobQueue,
-    JobsUnavailableError,
-    begin_job,
-    deserializer,
-    serializer,
-    traced,
-    use_uvloop,
-    worker_redis,
-)
-from common.observability import heartbeat, logs, metrics, metrics_server, tracing
+from common.jobs import GENERAL_QUEUE, SALES_QUEUE, JobQueue, JobsUnavailableError, encode, patient_redis
 from common.observability.counters import counts
 from common.observability.metrics import CreditMetrics
+from common.runtime import Runtime
 from common.settings import load
-from common.web.health import Dependency
 from webapi.webapi import credit_events
 from workspace import credit
 from workspace.credit import Entry, WorkspaceNotFoundError
@@ -38,13 +27,23 @@ from workspace.credit import Entry, WorkspaceNotFoundError
 log = structlog.get_logger()
 
 
+class Parts(NamedTuple):
+    """What the jobs work with."""
+
+    ds: Database
+    broadcast: KrispBroadcast
+    settled: Batcher[str]
+    metrics: CreditMetrics
+
+
 async def deduct_credit(ctx: dict[str, Any], entries: list[dict[str, str]]) -> None:
     """Carry outbox entries (charges, and the releases at a campaign's end) into the ledger, each once.
 
     What is settled is told to the sales worker; what is not is sent again by it.
     """
+    parts: Parts = ctx["parts"]
     changed, settled = await credit.deduct(
-        ctx["ds"],
+        parts.ds,
         [
             Entry(e["reference"], UUID(e["workspace_id"]), UUID(e["campaign_id"]), e["kind"], Decimal(e["amount"]))
             for e in entries
@@ -52,17 +51,17 @@ async def deduct_credit(ctx: dict[str, Any], entries: list[dict[str, str]]) -> N
     )
     counts["settled"] += len(settled)
     for now in changed:
-        await credit_events.publish(ctx["broadcast"], now)
+        await credit_events.publish(parts.broadcast, now)
     if len(settled) < len(entries):
         log.error(
             "charges beyond the credit, or of no workspace, stay in the outbox", entries=len(entries) - len(settled)
         )
-    ctx["metrics"].entries.labels("settled").inc(len(settled))
-    ctx["metrics"].entries.labels("refused").inc(len(entries) - len(settled))
-    ctx["settled"].add(settled)
+    parts.metrics.entries.labels("settled").inc(len(settled))
+    parts.metrics.entries.labels("refused").inc(len(entries) - len(settled))
+    parts.settled.add(settled)
 
 
-def tell_settled(jobs: JobQueue) -> Gathering[str]:
+def settled_batcher(jobs: JobQueue) -> Batcher[str]:
     """Tells the sales worker which entries are settled: no hurry, since only their repetition depends on it."""
 
     async def send(references: list[str]) -> None:
@@ -71,17 +70,18 @@ def tell_settled(jobs: JobQueue) -> Gathering[str]:
         except JobsUnavailableError as error:
             log.warning("settled entries not told, they will be sent again", reason=str(error))
 
-    return Gathering(send, period=0.25)
+    return Batcher(send, period=0.25)
 
 
 async def topup_credit(ctx: dict[str, Any], workspace_id: str, amount: str, reference: str) -> dict[str, Any] | None:
     """Add `amount` credits, once per reference. Returns the credit afterwards; None if there is no such workspace."""
+    parts: Parts = ctx["parts"]
     try:
-        now = await credit.top_up(ctx["ds"], UUID(workspace_id), Decimal(amount), reference)
+        now = await credit.top_up(parts.ds, UUID(workspace_id), Decimal(amount), reference)
     except WorkspaceNotFoundError:
         return None
     log.info("credit topped up", workspace_id=workspace_id, amount=amount, reference=reference)
-    await credit_events.publish(ctx["broadcast"], now)
+    await credit_events.publish(parts.broadcast, now)
     return {
         "workspace_id": workspace_id,
         "credit": str(now.credit),
@@ -91,54 +91,30 @@ async def topup_credit(ctx: dict[str, Any], workspace_id: str, amount: str, refe
 
 
 async def startup(ctx: dict[str, Any]) -> None:
-    """Make the connections; wait for the database."""
-    logs.configure(_settings.log_level, "general_worker")
-    tracing.configure(_settings.otel_exporter_otlp_endpoint, "general_worker")
-    ctx["ds"] = Database("ds", _settings.ds_dsn)
-    ctx["broadcast"] = KrispBroadcast.connect(_settings.redis_url)
-    ctx["jobs"] = JobQueue.connect(_settings.redis_url)
-    ctx["settled"] = tell_settled(ctx["jobs"])
-    registry = metrics.registry()
-    ctx["metrics"] = CreditMetrics(registry)
-    await ctx["ds"].open(wait=False)
-    parts = {
-        "ds": Dependency(ctx["ds"].address, ctx["ds"].check),
-        "redis": Dependency(ctx["jobs"].address, ctx["jobs"].check),
-    }
-    checks = {name: part.check for name, part in parts.items()}
-    ctx["tasks"] = [
-        asyncio.create_task(ctx["settled"].run()),
-        asyncio.create_task(
-            metrics_server.serve(_settings.metrics_host, _settings.general_metrics_port, registry, parts)
-        ),
-        asyncio.create_task(heartbeat.beat("general_worker", ctx["broadcast"], checks)),
-    ]
-    await ctx["ds"].wait()
-    logs.ready("general worker")
-
-
-async def shutdown(ctx: dict[str, Any]) -> None:
-    """Close the connections."""
-    for task in ctx["tasks"]:
-        task.cancel()
-    await asyncio.gather(ctx["broadcast"].close(), ctx["jobs"].close(), ctx["ds"].close())
+    """Put the worker together; wait for the database."""
+    runtime = Runtime("general_worker", _settings)
+    ds, jobs = runtime.database("ds", _settings.ds_dsn), runtime.jobs()
+    settled = settled_batcher(jobs)
+    runtime.task("settled entries", settled.run)
+    runtime.serve_metrics(_settings.general_metrics_port)
+    ctx["parts"] = Parts(ds, runtime.broadcast, settled, CreditMetrics(runtime.registry))
+    await arq_worker.start(ctx, runtime, first=["ds"])
 
 
 _settings = load()
-use_uvloop()
+arq_worker.use_uvloop()
 
 
 class WorkerSettings:
     """How arq runs this worker."""
 
-    functions: ClassVar = [func(traced(deduct_credit), keep_result=0), traced(topup_credit)]
+    functions: ClassVar = [func(job(deduct_credit), keep_result=0), job(topup_credit)]
     queue_name = GENERAL_QUEUE
-    redis_pool = worker_redis(_settings.redis_url, GENERAL_QUEUE)
-    job_serializer = serializer
-    job_deserializer = deserializer
+    redis_pool = patient_redis(_settings.redis_url, GENERAL_QUEUE)
+    job_serializer = encode
+    job_deserializer = decode_job
     on_startup = startup
-    on_shutdown = shutdown
-    on_job_start = begin_job
+    on_shutdown = arq_worker.stop
     poll_delay = 0.025  # seconds; how late a charge may be seen on the WebSocket
     max_jobs = 10
     job_timeout = 30  # seconds; a job of a worker that was killed is free again 10 s later

@@ -1,0 +1,198 @@
+"""arq's worker, made to outlive whatever Redis holds and does: the only module that touches arq's insides.
+
+What is replaced here was read in arq 0.28.0; read it again before another version is taken. docs/adr tells what would
+replace arq.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import wraps
+from typing import Any, NamedTuple
+
+import arq
+import msgspec
+import structlog
+import uvloop
+from arq.constants import job_key_prefix
+from arq.typing import WorkerCoroutine
+from arq.worker import Worker
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError, WatchError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from common.jobs import decode
+from common.observability import logs, tracing
+from common.observability.counters import count_failure, counts
+from common.observability.logs import Throttle
+from common.runtime import FAILED, Runtime
+from common.web import request_id
+
+if arq.VERSION != "0.28.0":
+    raise ImportError(f"common/arq_worker.py replaces methods of arq 0.28.0, here is {arq.VERSION}: compare them first")
+
+_LONGEST_STOP = 8  # seconds from SIGTERM to the end of a worker
+
+log = structlog.get_logger()
+
+_may_log = Throttle()
+
+
+class _StoredJob(NamedTuple):
+    """A job as arq writes it: function, arguments, keyword arguments, try, time of enqueueing in milliseconds."""
+
+    f: str
+    a: list[Any]
+    k: dict[str, Any]
+    t: int | None
+    et: int
+
+
+def decode_job(data: bytes) -> Any:
+    """A job, or a result, as plain data; of a job each member is of the type that arq relies on.
+
+    Raises ValueError or msgspec.MsgspecError, which arq answers by failing the job.
+    """
+    decoded = decode(data)
+    if isinstance(decoded, dict) and "f" in decoded and "s" not in decoded:  # a result tells its success in "s"
+        try:
+            msgspec.convert([decoded.get(name) for name in _StoredJob._fields], _StoredJob)
+        except msgspec.ValidationError:
+            count_failure("queue", "job that cannot be read")
+            raise
+    return decoded
+
+
+async def _poll_iteration(worker: Worker) -> None:
+    """Worker._poll_iteration, which ends the worker when the queue is no queue, or a job's run has raised."""
+    try:
+        await _arq_poll_iteration(worker)
+    except ResponseError as error:
+        if "WRONGTYPE" not in str(error):
+            raise
+        count_failure("queue", "not a queue")
+        log.error("dropped what stood in the queue's place", queue=worker.queue_name, reason=str(error))
+        await worker.pool.delete(worker.queue_name)
+
+
+async def _run_job(worker: Worker, job_id: str, score: int) -> None:
+    """Worker.run_job, whose error would end the worker: a job that cannot be run is dropped."""
+    try:
+        await _arq_run_job(worker, job_id, score)
+    except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+        log.warning("a job is left in its queue, it is found again", job_id=job_id, reason=str(error))
+    except Exception as error:
+        count_failure("queue", "job that cannot be run")
+        log.error("dropped a job that cannot be run", queue=worker.queue_name, job_id=job_id, exc_info=error)
+        await _drop(worker, job_id.encode())
+
+
+async def _start_jobs(worker: Worker, job_ids: list[bytes]) -> None:
+    """Worker.start_jobs, which ends the worker if an id is no text, or Redis goes away after its WATCH.
+
+    By then it has taken a place for the job that it did not start: give that back, the next look finds the job again.
+    """
+    readable = []
+    for job_id in job_ids:
+        try:
+            job_id.decode()
+        except UnicodeDecodeError:
+            count_failure("queue", "member that is no job id")
+            if _may_log():
+                log.error("dropped a member of the queue that is no job id", queue=worker.queue_name)
+            await _drop(worker, job_id)
+        else:
+            readable.append(job_id)
+    try:
+        await _arq_start_jobs(worker, readable)
+    except WatchError:
+        worker.job_counter -= 1
+        worker.sem.release()
+
+
+async def _drop(worker: Worker, job_id: bytes) -> None:
+    await worker.pool.zrem(worker.queue_name, job_id)
+    await worker.pool.delete(job_key_prefix.encode() + job_id)
+
+
+def _handle_sig(worker: Worker, signum: signal.Signals) -> None:
+    """Worker.handle_sig, with an end to it: a worker that stops must not wait for Redis long.
+
+    Nothing is lost by the alarm: what a worker had not finished is in the databases, and found again.
+    """
+    signal.alarm(_LONGEST_STOP)
+    _arq_handle_sig(worker, signum)
+    if sys.version_info < (3, 12):
+        _cancel_until_done(worker)
+
+
+def _cancel_until_done(worker: Worker) -> None:
+    """Cancel the worker's main task until it has ended.
+
+    asyncio.wait_for, in which redis-py sends its commands, loses a cancellation that comes in the moment in which it is
+    done (before Python 3.12, https://github.com/python/cpython/issues/86296): the worker would go on as if never told.
+    """
+    if worker.main_task is not None and not worker.main_task.done():
+        worker.main_task.cancel()
+        worker.loop.call_later(0.1, _cancel_until_done, worker)
+
+
+_arq_handle_sig, _arq_start_jobs = Worker.handle_sig, Worker.start_jobs
+_arq_run_job, _arq_poll_iteration = Worker.run_job, Worker._poll_iteration
+# The arq command makes the Worker, so its class is changed.
+Worker.handle_sig = _handle_sig  # type: ignore[assignment]
+Worker.start_jobs = _start_jobs  # type: ignore[assignment]
+Worker.run_job = _run_job  # type: ignore[assignment]
+Worker._poll_iteration = _poll_iteration  # type: ignore[assignment]
+
+
+def job(work: WorkerCoroutine) -> WorkerCoroutine:
+    """A job for a worker's functions: counted, its log lines are of the request that sent it, its span under theirs."""
+
+    @wraps(work)
+    async def run(ctx: dict[str, Any], *args: Any, traceparent: str | None = None) -> Any:
+        counts["jobs"] += 1
+        request_id.bind(ctx["job_id"].partition(".")[0])
+        with tracing.span(work.__qualname__, parent=traceparent) if traceparent else nullcontext():
+            try:
+                return await work(ctx, *args)
+            except Exception:  # arq logs it
+                count_failure("job", work.__qualname__)
+                raise
+
+    return run
+
+
+def every(seconds: int) -> set[int]:
+    """The seconds of a minute at which a cron job of this period runs."""
+    return set(range(0, 60, seconds))
+
+
+def use_uvloop() -> None:
+    """Make uvloop the loop that the arq command will run its worker on; a worker's module calls this."""
+    asyncio.set_event_loop(uvloop.new_event_loop())
+
+
+async def start(ctx: dict[str, Any], runtime: Runtime, first: Sequence[str]) -> None:
+    """A worker's `on_startup`: start the runtime, wait for the dependencies that its jobs cannot do without."""
+    ctx["runtime"] = runtime
+    await runtime.start(first)
+    ctx["failing"] = asyncio.create_task(_end_on_failure(runtime))
+    logs.ready(runtime.process.replace("_", " "))
+
+
+async def _end_on_failure(runtime: Runtime) -> None:
+    """Have arq stop the worker when a background task cannot be kept running."""
+    await runtime.failed()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def stop(ctx: dict[str, Any]) -> None:
+    """A worker's `on_shutdown`: stop the runtime; the process ends with the code FAILED if that is why."""
+    runtime: Runtime = ctx["runtime"]
+    await runtime.stop()
+    if runtime.has_failed:
+        sys.exit(FAILED)

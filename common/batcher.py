@@ -1,0 +1,45 @@
+"""Gathers items that come one by one, and hands them on together."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+import structlog
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+
+class Batcher(Generic[T]):
+    """Hands items on together: what comes first at once, what comes within the next `period` seconds as one batch.
+
+    What it still holds when the process ends is gone: only for items that a database holds as well.
+    """
+
+    def __init__(self, send: Callable[[list[T]], Awaitable[None]], *, period: float, most: int = 1_000) -> None:
+        self._send = send
+        self._period = period
+        self._most = most
+        self._items: list[T] = []
+        self._wake = asyncio.Event()
+
+    def add(self, items: Sequence[T]) -> None:
+        """Hand these on soon, at most `most` at once."""
+        self._items += items
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Hand on until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._items:
+                batch, self._items = self._items[: self._most], self._items[self._most :]
+                try:
+                    await self._send(batch)
+                except Exception as error:
+                    log.error(
+                        "a batch was not handed on; a database holds it as well", items=len(batch), exc_info=error
+                    )
+            await asyncio.sleep(self._period)

@@ -1,0 +1,201 @@
+"""One process of the system from its start to its end: connections, supervised tasks, serving, an ordered stop.
+
+Each of the six processes makes one Runtime, and is put together from it in its `main.py` or worker module.
+"""
+
+import asyncio
+import gc
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from types import TracebackType
+from typing import Protocol, TypeVar
+
+import structlog
+import uvloop
+
+from common.broadcast import KrispBroadcast
+from common.database import Database
+from common.jobs import JobQueue
+from common.observability import heartbeat, logs, metrics, metrics_server, tracing
+from common.observability.metrics import Refresh
+from common.retry import wait_for
+from common.settings import Settings
+from common.supervisor import Supervisor, Work
+from common.web.health import Dependency
+
+log = structlog.get_logger()
+
+FAILED = 70  # the exit code of a process whose background tasks cannot be kept running (EX_SOFTWARE of sysexits.h)
+
+_LAST_WORK = 3.0  # seconds for what a process does before its tasks end, such as writing what it has taken
+_LONGEST_STOP = 9.0  # seconds from the signal to the end
+_SERVERS = ("ds", "salesdb", "redis")  # whose state the heartbeat tells
+
+
+class _Closeable(Protocol):
+    async def close(self) -> None: ...
+
+
+class _Connection(_Closeable, Protocol):
+    @property
+    def address(self) -> str: ...
+
+    async def check(self) -> None: ...
+
+
+Owned = TypeVar("Owned", bound=_Closeable)
+Needed = TypeVar("Needed", bound=_Connection)
+
+
+class Runtime:
+    """The connections, tasks and metrics of a process; all of it starts and stops with the `async with` block."""
+
+    def __init__(self, process: str, settings: Settings) -> None:
+        logs.configure(settings.log_level, process)
+        tracing.configure(settings.otel_exporter_otlp_endpoint, process)
+        self.process = process
+        self.settings = settings
+        self.stopping = asyncio.Event()
+        self.is_started = False
+        self.registry = metrics.registry()
+        self._supervisor = Supervisor()
+        self.dependencies: dict[str, Dependency] = {"tasks": Dependency("this process", self._check_tasks)}
+        self._owned: list[_Closeable] = []
+        self._databases: list[Database] = []
+        self._tasks: list[tuple[str, Work, bool]] = []
+        self._last_work: list[Work] = []
+        self.broadcast = self.own(KrispBroadcast.connect(settings.redis_url))
+
+    # What it is put together from.
+
+    def own(self, connection: Owned) -> Owned:
+        """Close this at the end."""
+        self._owned.append(connection)
+        return connection
+
+    def need(self, name: str, connection: Needed) -> Needed:
+        """A dependency under this name: `/ready` asks for it, and it is closed at the end."""
+        self.dependencies[name] = Dependency(connection.address, connection.check)
+        return self.own(connection)
+
+    def database(self, name: str, dsn: str) -> Database:
+        """A database that the process needs; its pool opens at the start."""
+        database = self.need(name, Database(name, dsn))
+        self._databases.append(database)
+        return database
+
+    def jobs(self) -> JobQueue:
+        """The job queues that the process sends to."""
+        return self.need("redis", JobQueue.connect(self.settings.redis_url))
+
+    def task(self, name: str, work: Work) -> None:
+        """Run `work` in the background, supervised, from the start to the end."""
+        self._tasks.append((name, work, False))
+
+    def task_once(self, name: str, work: Work) -> None:
+        """Run `work` in the background until it returns."""
+        self._tasks.append((name, work, True))
+
+    def at_stop(self, work: Work) -> None:
+        """Do `work` when serving has ended, while tasks and connections are still there."""
+        self._last_work.append(work)
+
+    def serve_metrics(self, port: int, refreshes: Sequence[Refresh] = ()) -> None:
+        """Serve /metrics, /health and /ready on a port beside a process that serves no HTTP; 0 is none."""
+
+        async def serve() -> None:
+            host = self.settings.metrics_host
+            await metrics_server.serve(host, port, self.registry, self.dependencies, refreshes)
+
+        self.task_once("metrics server", serve)
+
+    # Its life.
+
+    async def __aenter__(self) -> "Runtime":
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self, first: Sequence[str] = ()) -> None:
+        """Open the databases and start the tasks; return when the dependencies named in `first` answer."""
+        for database in self._databases:
+            await database.open()
+        for name, dependency in self.dependencies.items():
+            if name not in first:
+                self._supervisor.start(f"waiting for {name}", partial(wait_for, name, *dependency), once=True)
+        for name, work, once in self._tasks:
+            self._supervisor.start(name, work, once=once)
+        needed = {name: one.check for name, one in self.dependencies.items() if name in _SERVERS}
+        self._supervisor.start("heartbeat", lambda: heartbeat.beat(self.process, self.broadcast, needed))
+        for name in first:
+            await wait_for(name, *self.dependencies[name])
+        self.is_started = True
+
+    async def stop(self) -> None:
+        """Do the last work, end the tasks, close the connections, in this order; never raises."""
+        self.stopping.set()
+        for work in self._last_work:
+            try:
+                async with asyncio.timeout(_LAST_WORK):
+                    await work()
+            except Exception as error:  # such as TimeoutError of a database that does not answer
+                log.warning("not done before the end", reason=str(error) or type(error).__name__)
+        await self._supervisor.stop()
+        for result in await asyncio.gather(*(one.close() for one in reversed(self._owned)), return_exceptions=True):
+            if isinstance(result, Exception):
+                log.warning("a connection was not closed in good order", reason=str(result))
+
+    async def failed(self) -> None:
+        """Return when a background task cannot be kept running."""
+        await self._supervisor.failed.wait()
+
+    @property
+    def has_failed(self) -> bool:
+        return self._supervisor.failed.is_set()
+
+    async def _check_tasks(self) -> None:
+        self._supervisor.check()
+
+
+Main = Callable[[Runtime], Awaitable[None]]
+
+
+def run(process: str, settings: Settings, main: Main, *, use_uvloop: bool = True) -> None:
+    """Run a service: `main` puts it together and serves until `runtime.stopping`, which SIGTERM and Ctrl-C set.
+
+    Ends the process with the code FAILED if a background task could not be kept running.
+    """
+    # What has been imported stays: the garbage collector need not look at it. And thousands of requests under way are
+    # no garbage: it may look less often.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop if use_uvloop else None) as runner:
+        failed = runner.run(_run(process, settings, main))
+    if failed:
+        sys.exit(FAILED)
+
+
+async def _run(process: str, settings: Settings, main: Main) -> bool:
+    """Returns whether the process has failed."""
+    runtime = Runtime(process, settings)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, runtime.stopping.set)
+    serving = asyncio.ensure_future(main(runtime))
+    watchers = [asyncio.create_task(runtime.stopping.wait()), asyncio.create_task(runtime.failed())]
+    await asyncio.wait([serving, *watchers], return_when=asyncio.FIRST_COMPLETED)
+    for watcher in watchers:
+        watcher.cancel()
+    runtime.stopping.set()
+    if not serving.done():
+        await asyncio.wait([serving], timeout=_LONGEST_STOP if runtime.is_started else 0)
+    serving.cancel()
+    with suppress(asyncio.CancelledError):
+        await serving
+    return runtime.has_failed
