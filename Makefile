@@ -5,6 +5,10 @@ BIN := $(VENV)/bin
 CONTACTS ?= 5contacts.csv
 OURS := cli common local workspace bulksms rpc webapi salesapi console.py tests benchmarks
 
+PIP := --quiet --disable-pip-version-check --require-hashes
+LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
+	$(if $(UPGRADE),--upgrade) pyproject.toml
+
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -13,12 +17,12 @@ help: ## list the targets
 $(VENV)/.run: requirements.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing what the system needs into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python -m pip install $(PIP) -r requirements.txt
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.run requirements-dev.txt requirements-tracing.txt
+$(VENV)/.dev: $(VENV)/.run requirements-dev.txt
 	@echo "installing what the tests need into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@$(BIN)/python -m pip install $(PIP) -r requirements-dev.txt
 	@touch $@
 
 install: $(VENV)/.run ## make .venv with what the system needs
@@ -60,6 +64,12 @@ protos: $(VENV)/.dev ## generate the gRPC stubs in rpc/stubs from protos/
 dumps: $(VENV)/.run ## write ds_dump.sql and salesdb_dump.sql anew from the migrations
 	$(BIN)/python -m local.dumps
 
+# Each file holds the exact version of everything it installs; the later ones take theirs from the first.
+lock: $(VENV)/.dev ## write requirements*.txt anew from pyproject.toml, with hashes (UPGRADE=1 for the newest versions)
+	$(LOCK) --extra embedded --extra plots -o requirements.txt
+	$(LOCK) --extra plots --extra tracing -c requirements.txt -o requirements-image.txt
+	$(LOCK) --all-extras --group dev -c requirements.txt -c requirements-image.txt -o requirements-dev.txt
+
 bad-inputs: $(VENV)/.dev ## send all bad inputs to the system and write docs/bad-inputs.md of the answers
 	WRITE_DOCS=1 $(BIN)/python -m pytest -q tests/integration/test_bad_inputs.py
 
@@ -67,4 +77,4 @@ clean: ## remove the venv, the embedded servers' data and caches
 	rm -rf $(VENV) .data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install demo up test evaluate bench bench-quick faults lint format protos dumps bad-inputs clean
+.PHONY: help install demo up test evaluate bench bench-quick faults lint format protos dumps lock bad-inputs clean

@@ -22,7 +22,8 @@ except ImportError:
 from cli import commands
 from cli.admin import key_commands, with_key, workspace_commands
 from common.auth.loopback import UnprotectedError
-from common.settings import Settings, SettingsError, given, load
+from common.settings import COMMAND, IS_CHECKOUT, Settings, SettingsError, given, load, shipped
+from common.version import __version__
 
 if TYPE_CHECKING:
     from cli.display import Screen
@@ -37,11 +38,14 @@ SECTIONS = {
 }
 
 
+_CSV = click.Path(exists=True, dir_okay=False, path_type=Path)
+
 _COMPLETION = """Completion in bash (zsh and fish likewise), with the venv active:
 eval "$(_CONSOLE_PY_COMPLETE=bash_source ./console.py)", then ./console.py and the tab key."""
 
 
 @click.group(cls=commands.Sections, sections=SECTIONS, epilog=_COMPLETION)
+@click.version_option(__version__, prog_name="bulk-sms")
 def cli() -> None:
     """A bulk SMS system: campaigns, credit and delivery reports that add up."""
 
@@ -97,19 +101,22 @@ cli.add_command(key_commands)
 
 
 @cli.command()
-@click.argument("contacts", type=click.Path(exists=True, dir_okay=False, path_type=Path), default="5contacts.csv")
+@click.argument(
+    "contacts", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=shipped("5contacts.csv")
+)
 def demo(contacts: Path) -> None:
     """Start the whole system, send one campaign to CONTACTS, show what happens, end it all."""
     from cli.demo import demo
 
     _in_a_system(partial(demo, contacts=contacts))
-    click.echo(
-        "\nGo on: `make up` keeps it all running for curl, see the README; `make demo CONTACTS=5000contacts.csv`."
+    up, more = (
+        ("make up", "make demo CONTACTS=5000contacts.csv") if IS_CHECKOUT else ("bulksms up", "bulksms demo FILE")
     )
+    click.echo(f"\nGo on: `{up}` keeps it all running for curl, see the README; `{more}`.")
 
 
 @cli.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=_CSV)
 @click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Else evaluation/DATE.")
 @click.option("--every", type=click.FloatRange(0.05), default=0.2, show_default=True, help="Seconds between samples.")
 @click.option("--around", type=click.FloatRange(0), default=2, show_default=True, help="Seconds before and after each.")
@@ -157,7 +164,7 @@ def up() -> None:
     with _system() as system:
         click.echo(
             f"\nThe system is up: the dashboard: http://localhost:{system.settings.webapi_port}. "
-            "Try `python console.py send 5contacts.csv --message Hei`, and see the README. "
+            f"Try `{COMMAND} send 5contacts.csv --message Hei`, and see the README. "
             f"Logs are in {system.log_dir}. Ctrl-C ends it."
         )
         if moved := _moved(_settings(), system.settings):
@@ -217,9 +224,9 @@ def _moved(wanted: Settings, found: Settings) -> list[str]:
 @contextmanager
 def _system(servers_only: bool = False, say: Callable[[str], None] = click.echo) -> Iterator["System"]:
     """The running system; Ctrl-C and SIGTERM end it in good order."""
+    from local.binaries import EmbeddedError
     from local.launcher import System, SystemFailedError
     from local.ports import NoFreePortError
-    from local.servers import EmbeddedError
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell has started us with it ignored

@@ -10,7 +10,7 @@ import msgspec
 
 from common.database import Database
 from common.money import MoneyError, parse_credits
-from common.settings import Settings, SettingsError, load
+from common.settings import COMMAND, Settings, SettingsError, load
 from workspace import credit, keys
 from workspace.credit import WorkspaceNotFoundError
 from workspace.keys import KeyNotFoundError
@@ -138,7 +138,7 @@ async def _work(settings: Settings, work: Callable[[Database], Awaitable[T]]) ->
             await ds.check()
         except Exception as error:
             reason = f"ds does not answer at {ds.address} ({str(error) or type(error).__name__})"
-            raise click.ClickException(f"{reason}: start it (console.py up), or say where it is with DS_DSN") from None
+            raise click.ClickException(f"{reason}: start it (`{COMMAND} up`), or say where it is with DS_DSN") from None
         return await work(ds)
     finally:
         await ds.close()

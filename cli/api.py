@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, BinaryIO, TypeAlias
 
-import httpx
+import aiohttp
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -16,33 +18,35 @@ from common.settings import Settings
 Campaign: TypeAlias = dict[str, Any]
 Credit: TypeAlias = dict[str, Any]
 
-_TIMEOUT = httpx.Timeout(120, connect=5)  # seconds; a large upload is answered when it is all in the database
+# Seconds; a large upload is answered when it is all in the database.
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=120)
 
 
 class Api:
     """A connection to both services at the addresses of `settings`, with its API key where there is one.
 
-    Every method raises NotAnsweringError or RefusedError.
+    Made where an event loop runs. Every method raises NotAnsweringError or RefusedError.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.webapi = Service("webapi", f"http://{settings.webapi_host}:{settings.webapi_port}")
         self.salesapi = Service("salesapi", f"http://{settings.salesapi_host}:{settings.salesapi_port}")
         self._headers = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
-        self._http = httpx.AsyncClient(headers=self._headers, timeout=_TIMEOUT)
+        self._http = aiohttp.ClientSession(headers=self._headers, timeout=_TIMEOUT, trust_env=True)
 
     async def __aenter__(self) -> "Api":
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self._http.aclose()
+        await self._http.close()
 
     # campaigns, at salesapi
 
     async def create(self, file: BinaryIO, file_name: str, **fields: str) -> dict[str, Any]:
         """Upload contacts; `fields`: name, message, workspace_id."""
-        upload = {"file": (file_name, file, "text/csv")}
-        return await self._call(self.salesapi, "POST", "/create", data=fields, files=upload)
+        form = aiohttp.FormData(fields, quote_fields=False)  # a name as it is, in UTF-8 (RFC 7578, 4.2)
+        form.add_field("file", file, filename=file_name, content_type="text/csv")
+        return await self._call(self.salesapi, "POST", "/create", data=form)
 
     async def run(self, bulksms_id: str, scheduled_for: str | None = None) -> Campaign:
         """Start a campaign, now or at a time in ISO 8601."""
@@ -84,16 +88,9 @@ class Api:
 
     async def export(self, bulksms_id: str) -> AsyncIterator[bytes]:
         """Every contact of a campaign and what became of it, as CSV, in pieces."""
-        path = f"/bulksms/{bulksms_id}/results.csv"
-        try:
-            async with self._http.stream("GET", self.salesapi.url + path) as answer:
-                if answer.is_error:
-                    await answer.aread()
-                    _check(self.salesapi, answer)
-                async for piece in answer.aiter_bytes():
-                    yield piece
-        except httpx.TransportError as error:
-            raise NotAnsweringError(self.salesapi, _words(error)) from None
+        async with self._answer(self.salesapi, "GET", f"/bulksms/{bulksms_id}/results.csv") as answer:
+            async for piece in answer.content.iter_any():
+                yield piece
 
     # credit, at webapi
 
@@ -130,29 +127,38 @@ class Api:
             raise RefusedError(self.webapi, url, answer.status_code, _problem(answer.body.decode()), 1) from None
 
     async def _call(self, service: Service, method: str, path: str, **content: Any) -> dict[str, Any]:
+        async with self._answer(service, method, path, **content) as answer:
+            body = await answer.read()
         try:
-            answer = await self._http.request(method, service.url + path, **content)
-        except httpx.TransportError as error:
-            raise NotAnsweringError(service, _words(error)) from None
-        _check(service, answer)
-        try:
-            result: dict[str, Any] = answer.json()
+            result: dict[str, Any] = json.loads(body)
         except ValueError:
             what = f"what listens here is not {service.name}: its answer is no JSON"
             raise ClientError(what, service.url, f"{service.settings} say where it is") from None
         return result
 
+    @asynccontextmanager
+    async def _answer(
+        self, service: Service, method: str, path: str, **content: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer while it is read, if it is a success."""
+        try:
+            async with self._http.request(method, service.url + path, allow_redirects=False, **content) as answer:
+                await _check(service, answer)
+                yield answer
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise NotAnsweringError(service, _words(error)) from None
 
-def _check(service: Service, answer: httpx.Response) -> None:
+
+async def _check(service: Service, answer: aiohttp.ClientResponse) -> None:
     """Raise RefusedError for what is no success."""
-    if answer.is_success:
+    if answer.status < 300:
         return
-    asked = f"{answer.request.method} {answer.request.url}"
     try:
         retry_after = float(answer.headers.get("retry-after", 1))
     except ValueError:
         retry_after = 1.0
-    raise RefusedError(service, asked, answer.status_code, _problem(answer.text), retry_after)
+    problem = _problem(await answer.text(errors="replace"))
+    raise RefusedError(service, f"{answer.method} {answer.url}", answer.status, problem, retry_after)
 
 
 def _problem(text: str) -> dict[str, Any]:
@@ -164,5 +170,7 @@ def _problem(text: str) -> dict[str, Any]:
     return problem if isinstance(problem, dict) else {"detail": text[:200]}
 
 
-def _words(error: httpx.TransportError) -> str:
+def _words(error: aiohttp.ClientError | TimeoutError) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError) and error.errno:
+        return os.strerror(error.errno)
     return str(error) or type(error).__name__

@@ -13,6 +13,7 @@ from cli.display import STATUSES, local
 from cli.errors import ClientError
 from cli.send import show_rejected
 from cli.session import Session
+from common.settings import COMMAND
 
 _WIDE = 110  # columns of a terminal that has room for all
 
@@ -77,7 +78,7 @@ async def retry(session: Session, *, bulksms_id: str) -> bool:
     """A new campaign of the contacts that one has failed to reach."""
     made = await session.api.retry_failed(bulksms_id)
     _told(session, made)
-    session.screen.say(f"`python console.py run {made['bulksms_id']}` sends it, for {made['total_cost']} credits")
+    session.screen.say(f"`{COMMAND} run {made['bulksms_id']}` sends it, for {made['total_cost']} credits")
     return True
 
 

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from cli.api import Campaign, Credit
 from cli.errors import ClientError
+from common.settings import COMMAND
 
 STATUSES = ("queued", "sent", "delivered", "undelivered", "failed")
 _FINAL = ("delivered", "undelivered", "failed")
@@ -138,7 +139,7 @@ def standing(campaign: Campaign) -> str:
     status = str(campaign["status"])
     if status == "paused":
         reason = campaign["pause_reason"] or "on request"
-        return f"paused: {reason}; `python console.py resume {campaign['bulksms_id']}` goes on"
+        return f"paused: {reason}; `{COMMAND} resume {campaign['bulksms_id']}` goes on"
     if status == "scheduled":
         return f"scheduled for {local(campaign['scheduled_for'])}"
     if status == "cancelled":

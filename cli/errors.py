@@ -3,7 +3,7 @@
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-_ME = "python console.py"
+from common.settings import COMMAND
 
 
 class Service(NamedTuple):
@@ -35,7 +35,7 @@ class NotAnsweringError(ClientError):
         super().__init__(
             f"{service.name} does not answer: {reason}",
             service.url,
-            f"`{_ME} up` starts everything, `{_ME} {service.name} serve` only this service; "
+            f"`{COMMAND} up` starts everything, `{COMMAND} {service.name} serve` only this service; "
             f"if it listens elsewhere, set {service.settings}",
         )
 
@@ -60,13 +60,13 @@ def _how(service: Service, status: int, problem: dict[str, Any], retry_after: fl
     """What mends it, where the answer's own detail cannot know the command for that."""
     if status == 402 and "needed" in problem and "available" in problem:
         missing = Decimal(problem["needed"]) - Decimal(problem["available"])
-        return f"`{_ME} topup {missing}`, then `{_ME} run ID`"
+        return f"`{COMMAND} topup {missing}`, then `{COMMAND} run ID`"
     if status in (429, 503):
         return f"try again in {retry_after:g} s"
     return {
         401: "set API_KEY to a key of the workspace, in the environment or in .env",
         403: "set API_KEY to a key that may do this, in the environment or in .env",
-        404: f"`{_ME} campaigns` lists what there is; --workspace or WORKSPACE names another workspace",
-        409: f"`{_ME} campaign ID` shows where it stands",
+        404: f"`{COMMAND} campaigns` lists what there is; --workspace or WORKSPACE names another workspace",
+        409: f"`{COMMAND} campaign ID` shows where it stands",
         500: f"the log of {service.name} says more",
     }.get(status, "")

@@ -19,6 +19,7 @@ from cli.send import create
 from cli.session import Session
 from cli.watch import Follower, watching_credit
 from common.jobs import JobQueue, JobsUnavailableError
+from common.settings import COMMAND
 from common.topology import GENERATE_SYSTEM_STAT, SALES_QUEUE
 from local.evaluation.processes import NAMES, Processes
 from local.evaluation.report import write
@@ -116,7 +117,7 @@ async def evaluate_live(session: Session, *, bulksms_id: str, seconds: int) -> b
         report = await _with_bar(session, asyncio.ensure_future(asked), seconds)
     except JobsUnavailableError as error:
         raise ClientError(
-            str(error), jobs.address, "`python console.py up` starts everything; REDIS_URL says where Redis is"
+            str(error), jobs.address, f"`{COMMAND} up` starts everything; REDIS_URL says where Redis is"
         ) from None
     finally:
         await jobs.close()
@@ -124,7 +125,7 @@ async def evaluate_live(session: Session, *, bulksms_id: str, seconds: int) -> b
         raise ClientError(
             f"the sales worker could see nothing of campaign {bulksms_id}",
             session.api.salesapi.url,
-            "`python console.py campaigns` lists what there is; the worker's log says what it missed",
+            f"`{COMMAND} campaigns` lists what there is; the worker's log says what it missed",
         )
     session.screen.say(f"the report is {report}; samples and the plot are beside it, on the worker's machine")
     session.screen.result({"report": report})

@@ -15,6 +15,7 @@ from cli.display import Screen, local, some
 from cli.errors import ClientError, RefusedError
 from cli.session import Session
 from cli.watch import follow, sum_up
+from common.settings import COMMAND
 
 _SHOWN = 10  # rejected rows
 
@@ -40,7 +41,7 @@ async def send(
         f"{available} credits available, {available - Decimal(made['total_cost'])} afterwards"
     )
     if not yes and not screen.confirm("Send it?"):
-        screen.say(f"not sent; `python console.py run {made['bulksms_id']}` sends it")
+        screen.say(f"not sent; `{COMMAND} run {made['bulksms_id']}` sends it")
         return False
     return await run(
         session, bulksms_id=made["bulksms_id"], schedule=schedule, watch=watch, rejected_rows=made["rejected_rows"]
@@ -56,7 +57,7 @@ async def run(session: Session, *, bulksms_id: str, schedule: datetime | None, w
     if schedule:
         session.screen.say(f"campaign {bulksms_id} is scheduled for {local(schedule.isoformat())}")
     if watch is False or (watch is None and schedule):
-        session.screen.say(f"`python console.py watch {bulksms_id}` shows it")
+        session.screen.say(f"`{COMMAND} watch {bulksms_id}` shows it")
         session.screen.result({**campaign, **more})
         return True
     campaign = await follow(session, bulksms_id)

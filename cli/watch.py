@@ -12,6 +12,7 @@ from cli.api import Api, Campaign, Credit
 from cli.display import Pace, Screen
 from cli.errors import ClientError, NotAnsweringError, RefusedError
 from cli.session import Session
+from common.settings import COMMAND
 
 _PERIOD = 0.2  # seconds between two looks
 _LINES = 0.6  # seconds between two lines, where the screen is none
@@ -40,9 +41,7 @@ async def follow(session: Session, bulksms_id: str, changed: Callable[[Campaign]
         async with watching_credit(session.api, first["workspace_id"]) as credit:
             return await Follower(session.api, session.screen, credit, changed).follow(first)
     except asyncio.CancelledError:
-        session.screen.say(
-            f"no longer watched; the campaign goes on, `python console.py watch {bulksms_id}` shows it again"
-        )
+        session.screen.say(f"no longer watched; the campaign goes on, `{COMMAND} watch {bulksms_id}` shows it again")
         raise
 
 

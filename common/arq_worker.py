@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import arq
 import msgspec
 import structlog
-import uvloop
 from arq.constants import job_key_prefix
 from arq.typing import WorkerCoroutine
 from arq.worker import Worker
@@ -24,6 +23,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError, WatchError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from common.event_loop import new_event_loop
 from common.jobs import decode
 from common.observability import logs, tracing
 from common.observability.counters import count_failure, counters
@@ -174,7 +174,7 @@ def every(seconds: int) -> set[int]:
 
 def use_uvloop() -> None:
     """Make uvloop the loop that the arq command will run its worker on; a worker's module calls this."""
-    asyncio.set_event_loop(uvloop.new_event_loop())
+    asyncio.set_event_loop(new_event_loop())
 
 
 async def start(ctx: dict[str, Any], runtime: Runtime, first: Sequence[str]) -> None:

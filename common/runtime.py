@@ -14,10 +14,10 @@ from types import TracebackType
 from typing import Protocol, TypeVar
 
 import structlog
-import uvloop
 
 from common.broadcast import KrispBroadcast
 from common.database import Database
+from common.event_loop import new_event_loop
 from common.jobs import JobQueue
 from common.observability import heartbeat, logs, metrics, metrics_server, tracing
 from common.observability.metrics import Refresh
@@ -177,7 +177,7 @@ def run(process: str, settings: Settings, main: Main, *, use_uvloop: bool = True
     # no garbage: it may look less often.
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop if use_uvloop else None) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop if use_uvloop else None) as runner:
         failed = runner.run(_run(process, settings, main))
     if failed:
         sys.exit(FAILED)

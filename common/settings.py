@@ -13,7 +13,10 @@ import msgspec
 from dotenv import dotenv_values
 from msgspec import Meta
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent  # the repository, or where the wheel is installed
+IS_CHECKOUT = (ROOT / "pyproject.toml").exists()
+COMMAND = "python console.py" if IS_CHECKOUT else "bulksms"  # as messages to users call it
+HOME = ROOT if IS_CHECKOUT else Path.cwd()  # of `.env` and of DATA_DIR
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 MetricsPort = Annotated[int, Meta(ge=0, le=65535)]
@@ -174,8 +177,8 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
 
     @property
     def data_path(self) -> Path:
-        """`data_dir`, relative to the repository."""
-        return ROOT / self.data_dir
+        """`data_dir`, relative to the repository; of an installed command, to the folder in which it was started."""
+        return HOME / self.data_dir
 
 
 def load(environ: dict[str, str] | None = None) -> Settings:
@@ -196,8 +199,13 @@ def load(environ: dict[str, str] | None = None) -> Settings:
 
 def given(environ: dict[str, str] | None = None) -> dict[str, str]:
     """The settings that the environment or `.env` names, as they stand there."""
-    values = {**dotenv_values(ROOT / ".env"), **(os.environ if environ is None else environ)}
+    values = {**dotenv_values(HOME / ".env"), **(os.environ if environ is None else environ)}
     return {field.encode_name: value for field in _fields() if (value := values.get(field.encode_name))}
+
+
+def shipped(name: str) -> Path:
+    """The path of a file of the repository's top level that the wheel carries too."""
+    return ROOT / name if IS_CHECKOUT else ROOT / "local" / "shipped" / name
 
 
 def host_and_port(address: str) -> tuple[str, int]:

@@ -9,8 +9,8 @@ import subprocess
 import tempfile
 
 from common.settings import ROOT, load
+from local.binaries import pg_bin
 from local.launcher import System
-from local.servers import pg_bin
 
 _DS = """
     INSERT INTO workspace (id, name, credit, created_at, modified_at)

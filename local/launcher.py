@@ -16,7 +16,7 @@ from urllib.error import URLError
 
 import msgspec
 
-from common.settings import ROOT, Settings, host_and_port
+from common.settings import HOME, ROOT, Settings, host_and_port, shipped
 from common.topology import PROCESSES, Process
 from local.ports import free_port, is_taken
 from local.servers import (
@@ -69,7 +69,7 @@ def _part(process: Process, settings: Settings) -> Part:
     if program == "arq":
         command = [str(Path(sys.executable).with_name("arq")), *arguments]
         return Part(process.name, command, line=f"{process.name.replace('_', ' ')} is ready")
-    command = [sys.executable, program, *arguments]
+    command = [sys.executable, str(ROOT / program), *arguments]
     if process.metrics_on:
         return Part(process.name, command, address=process.address(settings))
     return Part(process.name, command, f"{process.metrics_url(settings)}/ready")
@@ -181,8 +181,8 @@ class System:
             if run.returncode:
                 raise SystemFailedError(f"the migrations of {domain} failed:\n{output[-2000:]}")
         if self._seed:
-            psql(self.settings.ds_dsn, ROOT / "ds_dump.sql")
-            psql(self.settings.salesdb_dsn, ROOT / "salesdb_dump.sql")
+            psql(self.settings.ds_dsn, shipped("ds_dump.sql"))
+            psql(self.settings.salesdb_dsn, shipped("salesdb_dump.sql"))
 
     def start(self) -> None:
         """Start our processes, and return when all are ready."""
@@ -232,7 +232,7 @@ class System:
             log.write(f"{_START_MARK}{part.name} starts\n".encode())
             self.processes[part.name] = subprocess.Popen(
                 part.command,
-                cwd=ROOT,
+                cwd=HOME,
                 env={**self.environ, **(environ or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

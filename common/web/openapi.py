@@ -5,6 +5,7 @@ A service lists its operations, one entry each (`operations`). https://spec.open
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,12 +13,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
-from swagger_ui_bundle import swagger_ui_path
 
 from common.web.operations import Operation, Text
 from common.web.problems import ProblemDetails
 
 _REF = "#/components/schemas/"
+_SWAGGER_UI = Path(__file__).with_name("swagger_ui")
 _ALWAYS = (400, 408, 431, 500, 503)  # no HTTP, too slow, too large a head, our mistake, a part is missing
 _KEYED = (401, 403, 429)  # what who needs a key may be answered
 _REASONS = {
@@ -59,7 +60,7 @@ def document(title: str, description: str, operations: Sequence[Operation]) -> b
 
 
 def routes(made: bytes) -> list[BaseRoute]:
-    """`/openapi.json` and `/docs`, which works without a network: Swagger UI comes from an installed package."""
+    """`/openapi.json` and `/docs`, which works without a network: Swagger UI lies beside this file."""
 
     async def openapi(request: Request) -> Response:
         return Response(made, media_type="application/json")
@@ -70,7 +71,7 @@ def routes(made: bytes) -> list[BaseRoute]:
     return [
         Route("/openapi.json", openapi, include_in_schema=False),
         Route("/docs", docs, include_in_schema=False),
-        Mount("/docs/assets", StaticFiles(directory=swagger_ui_path)),
+        Mount("/docs/assets", StaticFiles(directory=_SWAGGER_UI)),
     ]
 
 

@@ -183,7 +183,7 @@ async def test_what_failed_is_tried_again_as_a_campaign_of_its_own(
 
 
 def test_help_is_quick_and_in_sections_and_shells_complete_it(shell: Shell) -> None:
-    heavy = "{'httpx', 'psutil', 'matplotlib', 'starlette', 'grpc', 'websockets'}"
+    heavy = "{'aiohttp', 'psutil', 'matplotlib', 'starlette', 'grpc', 'websockets'}"
     code = f"import sys, console; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr
