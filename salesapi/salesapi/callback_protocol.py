@@ -13,7 +13,7 @@ is most of what a callback costs; here it is a parser, the writer, and one write
     LINGERING ---- after some seconds -----> CLOSED
 
 In COMMITTING and ENDING one request is with the writer; those that came in after it wait, and are answered in order.
-Only `_enter` changes the state.
+`_leave` enters the last three.
 """
 
 import asyncio
@@ -60,15 +60,14 @@ _OVER = (LINGERING, CLOSED, GIVEN_BACK)
 class _Request:
     """A request that comes in, or has come in."""
 
-    __slots__ = ("began", "body", "foreign", "keep_alive", "signature", "url")
+    url = b""
+    signature = b""
+    keep_alive = True  # the client wants the connection kept after the answer
+    foreign = 0  # reports that name no message of ours
 
     def __init__(self, began: float) -> None:
         self.began = began  # on the loop's clock
-        self.url = b""
-        self.signature = b""
         self.body = bytearray()
-        self.keep_alive = True  # the client wants the connection kept after the answer
-        self.foreign = 0  # reports that name no message of ours
 
 
 class CallbackProtocol(asyncio.Protocol):
@@ -110,7 +109,7 @@ class CallbackProtocol(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._server.connections.discard(self)
-        self._enter(CLOSED)
+        self._leave(CLOSED)
 
     def data_received(self, data: bytes) -> None:
         self._last_heard = self._loop.time()
@@ -159,7 +158,7 @@ class CallbackProtocol(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self._incoming = _Request(self._last_heard)
         if self._state is IDLE:
-            self._enter(RECEIVING)
+            self._state = RECEIVING
 
     def on_url(self, url: bytes) -> None:
         assert self._incoming is not None
@@ -200,7 +199,7 @@ class CallbackProtocol(asyncio.Protocol):
             if len(self._waiting) == _MOST_WAITING:
                 self._transport.pause_reading()
         elif self._state in _TAKES_IN:
-            self._enter(COMMITTING)
+            self._state = COMMITTING
             if not self._commit(request):
                 self._rest()
 
@@ -212,9 +211,9 @@ class CallbackProtocol(asyncio.Protocol):
     def _take_no_more(self) -> None:
         """Take in nothing more; what has come in is answered."""
         if self._state is COMMITTING:
-            self._enter(ENDING)
+            self._state = ENDING
         elif self._state in _TAKES_IN:
-            self._enter(CLOSED)
+            self._leave(CLOSED)
 
     def _commit(self, request: _Request | Problem) -> bool:
         """Hand the reports to the writer; False if they are answered already, with why they are not committed."""
@@ -245,7 +244,7 @@ class CallbackProtocol(asyncio.Protocol):
     def _rest(self) -> None:
         """All that has come in is answered."""
         if self._state is COMMITTING:
-            self._enter(IDLE if self._incoming is None else RECEIVING)
+            self._state = IDLE if self._incoming is None else RECEIVING
             if self._other:
                 self._give_back_if_idle()
 
@@ -260,32 +259,32 @@ class CallbackProtocol(asyncio.Protocol):
     def _answer(self, result: Outcome | Exception, end: State | None) -> None:
         """Write the answer to the request that was with the writer, all of it at once; then end as told."""
         if self._transport.is_closing():
-            self._enter(CLOSED)
+            self._leave(CLOSED)
             return
         foreign = self._committing.foreign if self._committing else 0
         headers = self._server.default_headers  # the date
         self._transport.write(self._callback.answer(result, foreign, headers, keep=end is None))
         if end is not None:
-            self._enter(end)
+            self._leave(end)
 
     # The connection.
 
-    def _enter(self, state: State) -> None:
+    def _leave(self, state: State) -> None:
+        """Enter one of the last states."""
         self._state = state
-        if state in _OVER:
-            self._waiting.clear()
-            if state is LINGERING:
-                linger(self._transport)
-            elif state is CLOSED:
-                self._transport.close()
-            else:
-                self._server.connections.discard(self)
-                self._transport.resume_reading()
-                self._give_back(self._other, self._is_stopping)
+        self._waiting.clear()
+        if state is LINGERING:
+            linger(self._transport)
+        elif state is CLOSED:
+            self._transport.close()
+        else:
+            self._server.connections.discard(self)
+            self._transport.resume_reading()
+            self._give_back(self._other, self._is_stopping)
 
     def _give_back_if_idle(self) -> None:
         if self._other and self._state is IDLE and not self._is_unread:
-            self._enter(GIVEN_BACK)
+            self._leave(GIVEN_BACK)
 
     def _resume_reading(self) -> None:
         if not (self._is_unread or self._other or len(self._waiting) >= _MOST_WAITING):
@@ -293,7 +292,7 @@ class CallbackProtocol(asyncio.Protocol):
 
     def _close_if_idle(self) -> None:
         if self._state is IDLE:
-            self._enter(CLOSED)
+            self._leave(CLOSED)
 
     def _check_time(self) -> None:
         """Has the client had its time: for a request that is coming in, or to send another?"""
