@@ -8,17 +8,18 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import wraps
 from typing import Any, NamedTuple
 
-import arq
+import arq.worker
 import msgspec
 import structlog
 from arq.constants import job_key_prefix
 from arq.typing import WorkerCoroutine
 from arq.worker import Worker
+from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError, WatchError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -36,6 +37,10 @@ if arq.VERSION != "0.28.0":
     raise ImportError(f"common/arq_worker.py replaces methods of arq 0.28.0, here is {arq.VERSION}: compare them first")
 
 _LONGEST_STOP = 8  # seconds from SIGTERM to the end of a worker
+_POLL_AGAIN = 0.2  # seconds
+
+# What passes by the retries of the connection, such as a server that ends a connection while it is being made.
+REDIS_AWAY = (RedisConnectionError, RedisTimeoutError, OSError)
 
 log = structlog.get_logger()
 
@@ -68,9 +73,13 @@ def decode_job(data: bytes) -> Any:
 
 
 async def _poll_iteration(worker: Worker) -> None:
-    """Worker._poll_iteration, which ends the worker when the queue is no queue, or a job's run has raised."""
+    """Worker._poll_iteration, which ends the worker when Redis ends a new connection, or the queue is not a queue."""
     try:
         await _arq_poll_iteration(worker)
+    except REDIS_AWAY as error:
+        if _may_log():
+            log.warning("redis does not answer, polling again", reason=str(error) or type(error).__name__)
+        await asyncio.sleep(_POLL_AGAIN)
     except ResponseError as error:
         if "WRONGTYPE" not in str(error):
             raise
@@ -83,7 +92,7 @@ async def _run_job(worker: Worker, job_id: str, score: int) -> None:
     """Worker.run_job, whose error would end the worker: a job that cannot be run is dropped."""
     try:
         await _arq_run_job(worker, job_id, score)
-    except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+    except REDIS_AWAY as error:
         log.warning("a job is left in its queue, it is found again", job_id=job_id, reason=str(error))
     except Exception as error:
         count_failure("queue", "job that cannot be run")
@@ -92,9 +101,9 @@ async def _run_job(worker: Worker, job_id: str, score: int) -> None:
 
 
 async def _start_jobs(worker: Worker, job_ids: list[bytes]) -> None:
-    """Worker.start_jobs, which ends the worker if an id is no text, or Redis goes away after its WATCH.
+    """Worker.start_jobs, which ends the worker if an id is not text, or Redis goes away after its WATCH.
 
-    By then it has taken a place for the job that it did not start: give that back, the next look finds the job again.
+    By then it has taken a slot for the job that it did not start: give that back, the next poll finds the job again.
     """
     readable = []
     for job_id in job_ids:
@@ -109,9 +118,11 @@ async def _start_jobs(worker: Worker, job_ids: list[bytes]) -> None:
             readable.append(job_id)
     try:
         await _arq_start_jobs(worker, readable)
-    except WatchError:
+    except (WatchError, *REDIS_AWAY) as error:
         worker.job_counter -= 1
         worker.sem.release()
+        if not isinstance(error, WatchError):
+            raise
 
 
 async def _drop(worker: Worker, job_id: bytes) -> None:
@@ -141,9 +152,14 @@ def _cancel_until_done(worker: Worker) -> None:
         worker.loop.call_later(0.1, _cancel_until_done, worker)
 
 
+async def _log_redis_info(redis: Redis, log_func: Callable[[str], Any]) -> None:
+    """In place of arq's log line about the server at the start, which ends the worker if Redis is not there yet."""
+
+
 _arq_handle_sig, _arq_start_jobs = Worker.handle_sig, Worker.start_jobs
 _arq_run_job, _arq_poll_iteration = Worker.run_job, Worker._poll_iteration
 # The arq command makes the Worker, so its class is changed.
+setattr(arq.worker, "log_redis_info", _log_redis_info)  # noqa: B010
 Worker.handle_sig = _handle_sig  # type: ignore[assignment]
 Worker.start_jobs = _start_jobs  # type: ignore[assignment]
 Worker.run_job = _run_job  # type: ignore[assignment]

@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from websockets.asyncio.client import connect
 
 from common.runtime import FAILED
-from common.settings import ROOT
+from common.settings import ROOT, host_and_port
 from common.topology import CHANNELS, GENERAL_QUEUE, SALES_QUEUE
 from local.launcher import System
 from tests.support.client import Client, csv_of
@@ -204,6 +204,70 @@ async def test_rubbish_in_both_queues_is_dropped_and_counted(
 async def _is_empty_of(redis: Redis, queue: str, members: list[bytes]) -> bool:
     scores = [await redis.zscore(queue, member) for member in members]
     return not any(scores)
+
+
+class ResettingProxy:
+    """Carries connections to Redis; while `is_resetting`, those that are open and those that come are reset."""
+
+    def __init__(self, port: int) -> None:
+        self.is_resetting = False
+        self.resets = 0
+        self._port = port
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            if self.is_resetting:
+                await reader.read(1)  # what a client sends first is cut off, as by a server that is ending
+                self._reset(writer)
+                return
+            to_server, from_server = await asyncio.open_connection("127.0.0.1", self._port)
+            self._writers |= {writer, from_server}
+            await asyncio.gather(_carry(reader, from_server), _carry(to_server, writer))
+
+    def start_resetting(self) -> None:
+        self.is_resetting = True
+        for writer in self._writers:
+            self._reset(writer)
+        self._writers.clear()
+
+    def _reset(self, writer: asyncio.StreamWriter) -> None:
+        self.resets += 1
+        writer.transport.abort()
+
+
+async def _carry(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    while data := await source.read(65536):
+        target.write(data)
+        await target.drain()
+
+
+@pytest.mark.parametrize("worker", ["general_worker", "sales_worker"])
+async def test_a_worker_outlives_a_redis_that_resets_every_connection(
+    system: System, client: Client, workspace: UUID, worker: str
+) -> None:
+    proxy = ResettingProxy(host_and_port(system.settings.redis_url)[1])
+    listening = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    system.kill(worker)
+    try:
+        system.spawn(worker, REDIS_URL=f"redis://127.0.0.1:{port}")
+        await campaign_completes(client, workspace)
+        for _ in range(3):
+            proxy.resets = 0
+            proxy.start_resetting()
+            await until(lambda: _is_more(lambda: proxy.resets, 20))
+            proxy.is_resetting = False
+            await campaign_completes(client, workspace)
+        system.check()
+    finally:
+        listening.close()
+        system.kill(worker)
+        system.restart(worker)
+
+
+async def _is_more(count: Callable[[], int], least: int) -> bool:
+    return count() > least
 
 
 def test_a_server_that_dies_is_started_again(system: System, capsys: pytest.CaptureFixture[str]) -> None:
