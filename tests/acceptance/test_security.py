@@ -243,7 +243,7 @@ async def test_the_demo_brings_a_key_and_takes_it_along(
     assert await with_key(settings, lambda key: talk(replace(settings, api_key=key), Screen(), work))
     assert "the books balance" in capsys.readouterr().out
     assert "revoked" in (await secured.command("key", "list")).splitlines()[-1]
-    with pytest.raises(RefusedError, match="Key needed") as refused:
+    with pytest.raises(RefusedError, match="API key required") as refused:
         await talk(settings, Screen(), work)
     assert "API_KEY" in refused.value.how
 
@@ -434,7 +434,7 @@ async def test_a_mistake_of_ours_tells_no_secrets_of_the_house(secured: SecuredS
     finally:
         await connection.execute("ALTER TABLE elsewhere RENAME TO bulksms")
         await connection.close()
-    assert "our mistake" in problem(answer, 500)
+    assert "a fault of the service" in problem(answer, 500)
     assert not re.search("relation|SELECT|Traceback|asyncpg|elsewhere", answer.text)
 
 

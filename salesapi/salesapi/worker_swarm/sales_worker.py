@@ -21,7 +21,7 @@ from common import arq_worker
 from common.arq_worker import decode_job, every, job
 from common.batcher import Batcher
 from common.database import Database
-from common.jobs import JobQueue, encode, patient_redis
+from common.jobs import JobQueue, encode, worker_redis
 from common.runtime import Runtime
 from common.settings import load
 from common.topology import SALES_QUEUE
@@ -189,7 +189,7 @@ class WorkerSettings:
         cron(job(forget_answers), minute=0, keep_result=0),
     ]
     queue_name = SALES_QUEUE
-    redis_pool = patient_redis(_settings.redis_url, SALES_QUEUE)
+    redis_pool = worker_redis(_settings.redis_url, SALES_QUEUE)
     job_serializer = encode
     job_deserializer = decode_job
     on_startup = startup
