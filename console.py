@@ -22,7 +22,7 @@ except ImportError:
 from cli import commands
 from cli.admin import key_commands, with_key, workspace_commands
 from common.auth.loopback import UnprotectedError
-from common.settings import COMMAND, IS_CHECKOUT, Settings, SettingsError, given, load, shipped
+from common.settings import COMMAND, IS_CHECKOUT, Settings, SettingsError, configured, load, shipped
 from common.version import __version__
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ def _system(servers_only: bool = False, say: Callable[[str], None] = click.echo)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell has started us with it ignored
     try:
-        with System(_settings(), configured=set(given()), say=say, servers_only=servers_only) as system:
+        with System(_settings(), configured=set(configured()), say=say, servers_only=servers_only) as system:
             yield system
     except (SystemFailedError, EmbeddedError, NoFreePortError) as error:
         raise click.ClickException(str(error)) from None

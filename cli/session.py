@@ -8,7 +8,7 @@ from typing import NamedTuple
 from cli.api import Api
 from cli.display import Screen
 from cli.errors import ClientError
-from common.settings import Settings, given
+from common.settings import Settings, configured
 
 INTERRUPTED = 130  # the exit code after Ctrl-C
 
@@ -22,7 +22,7 @@ class Session(NamedTuple):
 
     async def workspace(self, named: str | None) -> str:
         """Which workspace is meant: the one that is named, the setting's, or the API key's own."""
-        if named or "WORKSPACE" in given() or not self.settings.api_key:
+        if named or "WORKSPACE" in configured() or not self.settings.api_key:
             return named or self.settings.workspace
         return await self.api.own_workspace() or self.settings.workspace
 

@@ -22,7 +22,7 @@ from common.jobs import JobQueue
 from common.observability import heartbeat, logs, metrics, metrics_server, tracing
 from common.observability.metrics import Refresh
 from common.retry import wait_for
-from common.settings import Settings
+from common.settings import Settings, renamed
 from common.supervisor import Supervisor, Work
 from common.topology import SERVERS
 from common.web.health import Dependency
@@ -56,6 +56,8 @@ class Runtime:
 
     def __init__(self, process: str, settings: Settings) -> None:
         logs.configure(settings.log_level, process)
+        for old, new in renamed().items():
+            log.warning("a setting has a new name; the old one will stop working", old=old, new=new)
         tracing.configure(settings.otel_exporter_otlp_endpoint, process)
         self.process = process
         self.settings = settings

@@ -56,7 +56,7 @@ def protected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         **certificates(tmp_path_factory.mktemp("certificates")),
         "RPC_TOKEN": TOKEN,
         "RPC_TIMEOUT": "2",
-        "KEY_CACHE": "0.5",
+        "KEY_CACHE_TTL": "0.5",
         "RATE_LIMIT": "20",
         "RATE_BURST": "40",
     }

@@ -38,7 +38,7 @@ async def _main(runtime: Runtime) -> None:
     ds = runtime.database("ds", settings.ds_dsn)
     jobs = runtime.jobs()
     rpc = runtime.need("rpc", RpcClient(settings.rpc_address, settings.rpc_timeout, security.of_client(settings)))
-    keyring = Keyring(partial(keys.verify, ds), settings.webapi_host, settings.key_cache)
+    keyring = Keyring(partial(keys.verify, ds), settings.webapi_host, settings.key_cache_ttl)
     limiter = runtime.own(Limiter.connect(settings.redis_url, settings.rate_limit, settings.rate_burst))
     broadcast, system = runtime.broadcast, SystemMonitor()
     broadcast.register_type(CREDIT_CHANNEL, CreditView)

@@ -152,13 +152,13 @@ async def startup(ctx: dict[str, Any]) -> None:
         salesdb,
         carrier,
         charges,
-        lanes=settings.send_lanes,
+        lanes=settings.send_concurrency,
         lease=settings.send_lease,
         patience=settings.send_lease - settings.carrier_timeout,
-        refusal_limit=RefusalLimit(settings.pause_refused_share, settings.pause_refused_least),
+        refusal_limit=RefusalLimit(settings.pause_refused_share, settings.pause_refused_minimum),
     )
     runner = CampaignRunner(
-        salesdb, rpc, jobs, batch=settings.send_batch, lanes=settings.send_lanes, on_entries=charges.add
+        salesdb, rpc, jobs, batch=settings.send_batch, lanes=settings.send_concurrency, on_entries=charges.add
     )
     runtime.task("charges", charges.run)
     runtime.serve_metrics(settings.sales_metrics_port, state_reader(salesdb, jobs, StateMetrics(runtime.registry)))
