@@ -26,7 +26,7 @@ from cli.admin import with_key
 from cli.demo import demo
 from cli.display import Screen
 from cli.errors import RefusedError
-from cli.session import Session, talk
+from cli.session import Session, with_client
 from common.settings import ROOT
 from console import cli
 from local.launcher import System
@@ -159,7 +159,7 @@ async def test_the_command_line_finds_the_workspace_of_its_key(secured: SecuredS
         assert await session.workspace(None) == str(secured.ann.workspace)
         return True
 
-    assert await talk(settings, screen, look)
+    assert await with_client(settings, screen, look)
 
 
 @NEEDS_CHROMIUM
@@ -240,12 +240,12 @@ async def test_the_demo_brings_a_key_and_takes_it_along(
     secured: SecuredSystem, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings, work = secured.system.settings, partial(demo, contacts=ROOT / "5contacts.csv")
-    assert await with_key(settings, lambda key: talk(replace(settings, api_key=key), Screen(), work))
+    assert await with_key(settings, lambda key: with_client(replace(settings, api_key=key), Screen(), work))
     assert "the books balance" in capsys.readouterr().out
     assert "revoked" in (await secured.command("key", "list")).splitlines()[-1]
     with pytest.raises(RefusedError, match="API key required") as refused:
-        await talk(settings, Screen(), work)
-    assert "API_KEY" in refused.value.how
+        await with_client(settings, Screen(), work)
+    assert "API_KEY" in refused.value.remedy
 
 
 # WebSocket
