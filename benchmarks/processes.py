@@ -16,7 +16,7 @@ from benchmarks.load import Seen
 from common.auth.signatures import Secret
 from common.settings import ROOT
 from local.ports import free_port
-from local.servers import answers
+from local.servers import is_answering
 
 _WRK_SCRIPT = """
 local seq = {first} - 1
@@ -68,7 +68,7 @@ async def ceiling(secret: str = "") -> AsyncIterator[str]:
     command = [sys.executable, "-m", "benchmarks.ceiling", str(port), *([secret] if secret else [])]
     process = await asyncio.create_subprocess_exec(*command, cwd=ROOT)
     try:
-        await until(lambda: asyncio.to_thread(answers, "127.0.0.1", port))
+        await until(lambda: asyncio.to_thread(is_answering, "127.0.0.1", port))
         yield f"http://127.0.0.1:{port}/callback"
     finally:
         process.terminate()

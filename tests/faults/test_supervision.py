@@ -213,4 +213,4 @@ def test_a_server_that_dies_is_started_again(system: System, capsys: pytest.Capt
     system.valkey.process.wait()
     system.check()
     assert system.valkey.ended is None
-    assert "Valkey had ended with code -9 and was started again" in capsys.readouterr().out
+    assert "Valkey ended with code -9 and was restarted" in capsys.readouterr().out
