@@ -376,7 +376,7 @@ async def test_a_key_has_a_rate_and_others_are_not_held_up(secured: SecuredSyste
     refused = [answer for answer in answers if answer.status_code == 429]
     assert refused
     assert len(answers) - len(refused) >= 40
-    assert "requests a second" in problem(refused[0], 429)
+    assert "requests per second" in problem(refused[0], 429)
     assert int(refused[0].headers["retry-after"]) >= 1
     assert await secured.status(secured.bob.key, "/bulksms") == 200
     await until(lambda: _is(secured, key, 200))

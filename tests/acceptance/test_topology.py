@@ -121,7 +121,7 @@ async def test_the_channels_in_redis_are_those_of_the_list(client: Client, works
 
 
 async def test_every_counter_that_an_arrow_names_is_counted(system: System, client: Client, workspace: UUID) -> None:
-    """A scheduled and watched campaign, whose charges are sent again since the general worker is stopped for a while."""
+    """A scheduled, watched campaign whose charges are resent since the general worker is stopped for a while."""
     bulksms_id = await client.created(workspace, csv_of(60))
     async with connect(f"{client.webapi.replace('http', 'ws')}/ws") as socket:
         await socket.send(json.dumps({"workspace_id": str(workspace), "campaigns": True}))
