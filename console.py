@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The command line: each command calls into the package that does the work."""
+"""The command line: each command calls the package that does the work."""
 
 import asyncio
 import signal
@@ -17,12 +17,12 @@ try:
     import msgspec
     from msgspec.structs import replace
 except ImportError:
-    sys.exit("console.py: run `make install`, then `. .venv/bin/activate`")
+    sys.exit("console.py: dependencies are missing: run `make install`, then `. .venv/bin/activate`")
 
 from cli import commands
 from cli.admin import key_commands, with_key, workspace_commands
 from common.auth.loopback import UnprotectedError
-from common.settings import COMMAND, IS_CHECKOUT, Settings, SettingsError, given, load, shipped
+from common.settings import COMMAND, IS_CHECKOUT, Settings, SettingsError, configured, load, shipped
 from common.version import __version__
 
 if TYPE_CHECKING:
@@ -31,23 +31,25 @@ if TYPE_CHECKING:
 
 
 SECTIONS = {
-    "Campaigns and credit": tuple(one.name or "" for one in commands.COMMANDS if one is not commands.evaluate_live),
+    "Campaigns and credit": tuple(
+        command.name or "" for command in commands.COMMANDS if command is not commands.evaluate_live
+    ),
     "The whole system": ("demo", "up", "servers", "evaluate", "evaluate-live", "audit"),
-    "Who may use it": ("workspace", "key"),
-    "One part of it": ("webapi", "salesapi", "rpc", "carrier"),
+    "Workspaces and API keys": ("workspace", "key"),
+    "Single processes": ("webapi", "salesapi", "rpc", "carrier"),
 }
 
 
 _CSV = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 _COMPLETION = """Completion in bash (zsh and fish likewise), with the venv active:
-eval "$(_CONSOLE_PY_COMPLETE=bash_source ./console.py)", then ./console.py and the tab key."""
+eval "$(_CONSOLE_PY_COMPLETE=bash_source ./console.py)", then type ./console.py and press Tab."""
 
 
 @click.group(cls=commands.Sections, sections=SECTIONS, epilog=_COMPLETION)
 @click.version_option(__version__, prog_name="bulk-sms")
 def cli() -> None:
-    """A bulk SMS system: campaigns, credit and delivery reports that add up."""
+    """A bulk SMS system: campaigns, credit and delivery reports."""
 
 
 for command in commands.COMMANDS:
@@ -55,7 +57,7 @@ for command in commands.COMMANDS:
 
 
 def service(name: str, about: str, start: Callable[[Settings], None]) -> None:
-    """Add `NAME serve`."""
+    """Add the command `NAME serve`."""
 
     @cli.group(name, help=about)
     def group() -> None: ...
@@ -105,53 +107,52 @@ cli.add_command(key_commands)
     "contacts", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=shipped("5contacts.csv")
 )
 def demo(contacts: Path) -> None:
-    """Start the whole system, send one campaign to CONTACTS, show what happens, end it all."""
+    """Start the whole system, send one campaign to CONTACTS, show its progress, and stop the system."""
     from cli.demo import demo
 
-    _in_a_system(partial(demo, contacts=contacts))
-    up, more = (
+    _run_in_system(partial(demo, contacts=contacts))
+    up, another = (
         ("make up", "make demo CONTACTS=5000contacts.csv") if IS_CHECKOUT else ("bulksms up", "bulksms demo FILE")
     )
-    click.echo(f"\nGo on: `{up}` keeps it all running for curl, see the README; `{more}`.")
+    click.echo(f"\nNext: `{up}` keeps the system running for curl, see the README; `{another}` sends another file.")
 
 
 @cli.command()
 @click.argument("files", nargs=-1, required=True, type=_CSV)
-@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Else evaluation/DATE.")
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Default: evaluation/DATE.")
 @click.option("--every", type=click.FloatRange(0.05), default=0.2, show_default=True, help="Seconds between samples.")
-@click.option("--around", type=click.FloatRange(0), default=2, show_default=True, help="Seconds before and after each.")
-@click.option("--running", is_flag=True, help="Evaluate the system that runs already on this machine.")
+@click.option(
+    "--around", type=click.FloatRange(0), default=2, show_default=True, help="Seconds before and after each campaign."
+)
+@click.option("--running", is_flag=True, help="Evaluate the system that is already running on this machine.")
 @commands.as_json
 def evaluate(
     files: tuple[Path, ...], output: Path | None, every: float, around: float, running: bool, as_json: bool
 ) -> None:
     """Measure a campaign for each of FILES: CPU and memory of all processes, messages, credit.
 
-    Starts the whole system, and ends it; leaves samples, plots and a report that compares the files.
+    Starts and stops the whole system; writes samples, plots and a report that compares the files.
     """
     from cli.evaluate import evaluate
 
     folder = output or Path("evaluation", time.strftime("%Y-%m-%dT%H%M%S"))
     work = partial(evaluate, files=files, folder=folder, period=every, margin=around)
     if running:
-        sys.exit(commands.do(work, as_json=as_json))
-    _in_a_system(work, as_json=as_json)
+        sys.exit(commands.run_work(work, as_json=as_json))
+    _run_in_system(work, as_json=as_json)
 
 
-def _in_a_system(work: commands.Work, *, as_json: bool = False) -> None:
-    """Start the whole system, do work of the client in it, and end it; also the command, if the work is not done.
-
-    Where the services ask for a key, the work has one for as long as it takes.
-    """
-    from cli.session import INTERRUPTED, run, talk
+def _run_in_system(work: commands.Work, *, as_json: bool = False) -> None:
+    """Start the whole system, run client work in it with a temporary API key, and stop it; exit if the work fails."""
+    from cli.session import INTERRUPTED, run, with_client
 
     with _system(say=partial(click.echo, err=as_json)) as system:
         settings = system.settings
 
-        async def keyed(screen: "Screen") -> bool:
-            return await with_key(settings, lambda key: talk(replace(settings, api_key=key), screen, work))
+        async def work_with_key(screen: "Screen") -> bool:
+            return await with_key(settings, lambda key: with_client(replace(settings, api_key=key), screen, work))
 
-        code = run(keyed, as_json=as_json)
+        code = run(work_with_key, as_json=as_json)
         if code == INTERRUPTED:
             raise KeyboardInterrupt
     if code:
@@ -163,14 +164,12 @@ def up() -> None:
     """Keep the whole system running until Ctrl-C."""
     with _system() as system:
         click.echo(
-            f"\nThe system is up: the dashboard: http://localhost:{system.settings.webapi_port}. "
+            f"\nThe system is up; the dashboard: http://localhost:{system.settings.webapi_port}. "
             f"Try `{COMMAND} send 5contacts.csv --message Hei`, and see the README. "
-            f"Logs are in {system.log_dir}. Ctrl-C ends it."
+            f"Logs are in {system.log_dir}. Ctrl-C stops it."
         )
-        if moved := _moved(_settings(), system.settings):
-            click.echo(
-                "\n".join(("It has other ports than the settings say; for the commands that talk to it:", *moved))
-            )
+        if changed := _changed_ports(_settings(), system.settings):
+            click.echo("\n".join(("Some ports differ from the settings; set these for client commands:", *changed)))
         while True:
             system.check()
             time.sleep(0.5)
@@ -186,18 +185,18 @@ def servers() -> None:
 
 
 @cli.command()
-@click.option("--workspace", type=click.UUID, help="Only the books of this workspace.")
+@click.option("--workspace", type=click.UUID, help="Check only this workspace.")
 @commands.as_json
 def audit(workspace: UUID | None, as_json: bool) -> None:
-    """Check the books of the running system: every credit and every contact accounted for.
+    """Audit the running system: every credit and every contact must be accounted for.
 
-    Reads both databases and changes nothing. Ends with code 1, and what differs, if something does not add up.
+    Reads both databases and changes nothing. Lists the differences, and exits with code 1 if there are any.
     """
     from rpc.audit import run
 
     books = asyncio.run(run(_settings(), workspace))
     if workspace and not books.workspaces:
-        raise click.ClickException(f"there is no workspace {workspace}")
+        raise click.ClickException(f"workspace {workspace} does not exist")
     if as_json:
         click.echo(msgspec.json.encode({**books._asdict(), "waiting": books.waiting._asdict()}))
         sys.exit(bool(books.differences))
@@ -205,7 +204,7 @@ def audit(workspace: UUID | None, as_json: bool) -> None:
     waiting = books.waiting
     if waiting.entries:
         click.echo(
-            f"on the way to ds: {waiting.entries} entries, {waiting.amount} credits, {waiting.seconds:.0f} s old"
+            f"not yet settled in ds: {waiting.entries} entries, {waiting.amount} credits, {waiting.seconds:.0f} s old"
         )
     for difference in books.differences:
         click.echo(difference, err=True)
@@ -214,29 +213,29 @@ def audit(workspace: UUID | None, as_json: bool) -> None:
     click.echo("the books balance")
 
 
-def _moved(wanted: Settings, found: Settings) -> list[str]:
-    """What tells another command where the parts are whose port is another than was wanted."""
+def _changed_ports(wanted: Settings, actual: Settings) -> list[str]:
+    """Shell commands that set the addresses whose ports differ from the settings."""
     names = ("webapi_port", "salesapi_port", "rpc_address", "carrier_url", "redis_url", "ds_dsn", "salesdb_dsn")
-    ports = ((name, *(str(getattr(one, name)).rpartition(":")[2] for one in (wanted, found))) for name in names)
-    return [f"export {name.upper()}={getattr(found, name)}" for name, before, now in ports if before != now]
+    ports = ((name, *(str(getattr(each, name)).rpartition(":")[2] for each in (wanted, actual))) for name in names)
+    return [f"export {name.upper()}={getattr(actual, name)}" for name, before, now in ports if before != now]
 
 
 @contextmanager
 def _system(servers_only: bool = False, say: Callable[[str], None] = click.echo) -> Iterator["System"]:
-    """The running system; Ctrl-C and SIGTERM end it in good order."""
+    """Run the system during the block; Ctrl-C and SIGTERM stop it in order."""
     from local.binaries import EmbeddedError
     from local.launcher import System, SystemFailedError
     from local.ports import NoFreePortError
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell has started us with it ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # even if the shell has set it to be ignored
     try:
-        with System(_settings(), configured=set(given()), say=say, servers_only=servers_only) as system:
+        with System(_settings(), configured=set(configured()), say=say, servers_only=servers_only) as system:
             yield system
     except (SystemFailedError, EmbeddedError, NoFreePortError) as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
-        say("\nended, no process is left")
+        say("\nstopped, no process is left")
         sys.exit(130)
 
 

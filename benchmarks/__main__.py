@@ -1,7 +1,7 @@
-"""Measures the system on embedded servers with durable settings: `make bench`, or `make bench-quick` for a first look.
+"""Benchmarks of the system on embedded servers with durable settings: `make bench`, or `make bench-quick`.
 
-What is compared is measured in the same round, side by side; numbers are medians over the rounds. Every campaign ends
-with its books checked: a run that breaks an invariant is no result, and ends the benchmark.
+Values that are compared are measured in the same round; results are medians over the rounds. The invariants are checked
+after every campaign: a violation ends the benchmark without a result.
 """
 
 import asyncio
@@ -25,12 +25,12 @@ from local.launcher import System
 _ARRAY = 500
 _CONNECTIONS = 256  # of the callback load
 
-# The carrier reports at once, over as many connections as a large one would have.
+# The carrier reports without delay, over as many connections as a large one.
 _ENVIRON = {"CARRIER_LATENCY": "0.001", "CARRIER_CONNECTIONS": "512", "LOG_LEVEL": "warning"}
 
 
 class Plan(NamedTuple):
-    """How much is measured; `seconds` of a callback load, numbers of messages elsewhere."""
+    """The sizes of the measurements: `seconds` of a callback load, else numbers of messages."""
 
     rounds: int
     contacts: int
@@ -47,12 +47,12 @@ _QUICK = Plan(1, 10_000, seed=400, callbacks=90_000, seconds=1, credit=5_000, sc
 
 
 class Benchmark:
-    """One run: takes values by name, round after round."""
+    """One run: collects values by name over several rounds."""
 
     def __init__(self, plan: Plan, folder: Path) -> None:
         self._plan = plan
         self._folder = folder
-        self._begun = time.monotonic()
+        self._started_at = time.monotonic()
         self._values: defaultdict[str, list[float]] = defaultdict(list)
         self._runs: defaultdict[str, list[Run]] = defaultdict(list)
         self._peaks: dict[int, dict[str, float]] = {}
@@ -80,9 +80,9 @@ class Benchmark:
         )
 
     def _say(self, line: str) -> None:
-        print(f"{time.monotonic() - self._begun:6.1f} s  {line}", flush=True)
+        print(f"{time.monotonic() - self._started_at:6.1f} s  {line}", flush=True)
 
-    def _take(self, name: str, value: float, unit: str) -> None:
+    def _record(self, name: str, value: float, unit: str) -> None:
         self._values[name].append(value)
         self._say(f"  {name}: {value:,.1f} {unit}")
 
@@ -101,39 +101,39 @@ class Benchmark:
     async def _round(self, bench: Bench) -> None:
         plan, environ = self._plan, bench.system.environ
         log = self._folder / "seed_design.log"
-        self._take("seed_design", await seed_design.measure(environ, plan.seed, log), "messages/s")
-        self._take("floor", await floor.measure(environ["SALESDB_DSN"], plan.contacts), "messages/s")
+        self._record("seed_design", await seed_design.measure(environ, plan.seed, log), "messages/s")
+        self._record("floor", await floor.measure(environ["SALESDB_DSN"], plan.contacts), "messages/s")
         secret, campaign = token_hex(16), "0" * 32  # signed, as the campaigns beside it are
         async with processes.ceiling(secret) as url:
-            seen = await processes.wrk(url, campaign, self._folder, secret=secret, seconds=plan.seconds)
-            seen = seen or (await processes.load(url, campaign, 30_000 * plan.seconds, secret=secret)).requests_per_s
-            self._take("callback_ceiling", seen, "requests/s")
+            rate = await processes.wrk(url, campaign, self._folder, secret=secret, seconds=plan.seconds)
+            rate = rate or (await processes.load(url, campaign, 30_000 * plan.seconds, secret=secret)).requests_per_s
+            self._record("callback_ceiling", rate, "requests/s")
         for contacts in (5_000, plan.contacts):
             await self._campaign(bench, contacts, "single", array=1)
             await self._campaign(bench, contacts, "arrays", array=_ARRAY)
         await self._callbacks(bench)
         for clients in (1_000,) if self._credit else (1, 100, 1_000):
-            seen_credit = await credit.measure(bench, clients, plan.credit)
-            self._credit[clients] = seen_credit
-            self._take(f"credit, {clients} clients, p50", seen_credit["p50_ms"], "ms")
-            self._take(f"credit, {clients} clients, p99", seen_credit["p99_ms"], "ms")
+            latency = await credit.measure(bench, clients, plan.credit)
+            self._credit[clients] = latency
+            self._record(f"credit, {clients} clients, p50", latency["p50_ms"], "ms")
+            self._record(f"credit, {clients} clients, p99", latency["p99_ms"], "ms")
 
     async def _campaign(self, bench: Bench, contacts: int, mode: str, *, array: int) -> None:
-        """Create and run a campaign; looks at its memory too."""
-        bench.forget_peaks()
+        """Create and run a campaign, and measure its memory too."""
+        bench.reset_peaks()
         created = await bench.create(contacts)
-        self._take(f"create {contacts}", created.contacts_per_s, "contacts/s")
+        self._record(f"create {contacts}", created.contacts_per_s, "contacts/s")
         run = await bench.run(created, array=array)
         self._runs[f"{mode} {contacts}"].append(run)
-        self._take(f"{mode} {contacts}", run.messages_per_s, "messages/s")
+        self._record(f"{mode} {contacts}", run.messages_per_s, "messages/s")
         peaks = bench.peaks()
         known = self._peaks.setdefault(contacts, {})
         self._peaks[contacts] = {name: max(peak, known.get(name, 0.0)) for name, peak in peaks.items()}
 
     async def _callbacks(self, bench: Bench) -> None:
-        """`POST /callback` by itself: the carrier holds back its own reports, which find ours there afterwards."""
+        """Measure `POST /callback` alone: the carrier holds back its own reports, which then repeat ours."""
         plan, url = self._plan, f"{bench.salesapi}/callback"
-        await bench.behave(paused=True, failed=0)  # or it would contradict us for ever
+        await bench.behave(paused=True, failed=0)  # a failed message would contradict our reports
         created = await bench.create(plan.callbacks)
         campaign = created.bulksms_id.replace("-", "")
         await bench.start(created)
@@ -141,15 +141,15 @@ class Benchmark:
         share = plan.callbacks // 3
         secret = bench.system.settings.callback_keys[0].decode()
         most = await processes.load(url, campaign, share, connections=_CONNECTIONS, secret=secret)
-        self._take("callbacks", most.requests_per_s, "reports/s")
+        self._record("callbacks", most.requests_per_s, "reports/s")
         arrays = await processes.load(url, campaign, share, first=share, array=_ARRAY, connections=16, secret=secret)
-        self._take("callbacks, arrays", arrays.reports_per_s, "reports/s")
+        self._record("callbacks, arrays", arrays.reports_per_s, "reports/s")
         rate = 0.8 * most.requests_per_s
         count = min(share, int(rate * plan.seconds))
         options = {"rate": rate, "connections": _CONNECTIONS, "secret": secret}
         steady = await processes.load(url, campaign, count, first=2 * share, **options)
-        self._take("callbacks at 80%, p50", steady.p50_ms, "ms")
-        self._take("callbacks at 80%, p99", steady.p99_ms, "ms")
+        self._record("callbacks at 80%, p50", steady.p50_ms, "ms")
+        self._record("callbacks at 80%, p99", steady.p99_ms, "ms")
         await bench.behave(paused=False, failed=0.02, array=_ARRAY)
         await bench.completed(created)
         await bench.check(created)
@@ -232,8 +232,8 @@ class Benchmark:
 
 
 def _median(values: list[float]) -> float:
-    found: float = results.summary("median", values)["median"]
-    return found
+    median: float = results.summary("median", values)["median"]
+    return median
 
 
 def _on_uvloop(work: Any) -> None:
@@ -242,15 +242,15 @@ def _on_uvloop(work: Any) -> None:
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="One short round: under a minute, and nothing is written.")
+@click.option("--quick", is_flag=True, help="One short round: under a minute, and no files are written.")
 def main(quick: bool) -> None:
-    """Measure, and leave results.json, the plot and the README's table."""
+    """Measure, and write results.json, the plot and the README's table."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
-        found = Benchmark(_QUICK if quick else _FULL, Path(folder)).run()
+        measured = Benchmark(_QUICK if quick else _FULL, Path(folder)).run()
     if not quick:
-        results.write(found)
-    print(results.table(found))
+        results.write(measured)
+    print(results.table(measured))
 
 
 if __name__ == "__main__":

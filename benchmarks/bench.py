@@ -1,4 +1,4 @@
-"""The system under measurement: its processes, campaigns through it, and what they cost."""
+"""The system under test: its campaigns, and the CPU and memory of its processes."""
 
 import asyncio
 import csv
@@ -30,7 +30,7 @@ class Created(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A campaign that has ended: messages a second from /run to the last final row, CPU in seconds by process."""
+    """A finished campaign: messages per second from /run to the last final status, CPU seconds by process."""
 
     messages: int
     messages_per_s: float
@@ -38,24 +38,24 @@ class Run(NamedTuple):
 
     @property
     def cpu_per_1000(self) -> float:
-        """CPU seconds of all processes for 1,000 messages."""
+        """CPU seconds of all processes per 1,000 messages."""
         return sum(self.cpu.values()) / self.messages * 1000
 
 
 class BrokenInvariantError(Exception):
-    """A benchmark campaign ended with books that do not balance: its numbers are no result."""
+    """A campaign has violated an invariant: its measurements are invalid."""
 
 
-async def until(what: Callable[[], Awaitable[Any]], timeout: float = 60.0) -> Any:
-    """Look until `what` gives something true, and return it. Raises TimeoutError after `timeout` seconds."""
+async def until(condition: Callable[[], Awaitable[Any]], timeout: float = 60.0) -> Any:
+    """Poll until `condition` returns a true value, and return it. Raises TimeoutError after `timeout` seconds."""
     async with asyncio.timeout(timeout):
-        while not (found := await what()):  # noqa: ASYNC110  # nobody tells us
+        while not (result := await condition()):  # noqa: ASYNC110  # there is no event to wait for
             await asyncio.sleep(0.05)
-    return found
+    return result
 
 
 class Bench:
-    """A client of the running system that sends campaigns, and looks at the processes while they run."""
+    """A client of the running system that sends campaigns and measures the processes."""
 
     def __init__(self, system: System, files: Path) -> None:
         settings = system.settings
@@ -75,20 +75,20 @@ class Bench:
         await asyncio.gather(self._http.aclose(), self.ds.close(), self.salesdb.close())
 
     async def create(self, contacts: int) -> Created:
-        """A campaign of its own workspace, whose credit covers it."""
+        """Create a campaign in a new workspace with enough credit."""
         workspace = await credit.create(self.ds, "benchmark", Decimal(contacts))
         fields = {"name": "benchmark", "message": MESSAGE, "workspace_id": str(workspace.workspace_id)}
         with self._file(contacts).open("rb") as file:
-            begun = time.perf_counter()
-            answer = await self._http.post(f"{self.salesapi}/create", data=fields, files={"file": file})
-            seconds = time.perf_counter() - begun
-        made = answer.raise_for_status().json()
-        if made["accepted"] != contacts:
-            raise BrokenInvariantError(f"{made['accepted']} of {contacts} contacts were accepted")
-        return Created(workspace.workspace_id, made["bulksms_id"], contacts / seconds)
+            started_at = time.perf_counter()
+            response = await self._http.post(f"{self.salesapi}/create", data=fields, files={"file": file})
+            seconds = time.perf_counter() - started_at
+        campaign = response.raise_for_status().json()
+        if campaign["accepted"] != contacts:
+            raise BrokenInvariantError(f"{campaign['accepted']} of {contacts} contacts were accepted")
+        return Created(workspace.workspace_id, campaign["bulksms_id"], contacts / seconds)
 
     def _file(self, contacts: int) -> Path:
-        """A CSV of contacts, their numbers written in three ways."""
+        """A CSV of contacts, with numbers in three formats."""
         path = self._files / f"{contacts}.csv"
         if not path.exists():
             with path.open("w", newline="") as file:
@@ -96,8 +96,8 @@ class Bench:
                 writer.writerow(("Contact Name", "Phone Number"))
                 for n in range(contacts):
                     number = f"40{n // 10_000:03d}{n % 10_000:04d}"
-                    ways = (f"+358{number}", f"0{number}", f"+358 {number[:2]} {number[2:5]} {number[5:]}")
-                    writer.writerow((f"Toivo Virtanen {n}", ways[n % 3]))
+                    formats = (f"+358{number}", f"0{number}", f"+358 {number[:2]} {number[2:5]} {number[5:]}")
+                    writer.writerow((f"Toivo Virtanen {n}", formats[n % 3]))
         return path
 
     async def behave(self, **behaviour: Any) -> None:
@@ -110,14 +110,14 @@ class Bench:
         answer.raise_for_status()
 
     async def run(self, created: Created, *, array: int = 1) -> Run:
-        """Run a campaign to its end, and check its books. Raises BrokenInvariantError."""
+        """Run a campaign to its end, and check its invariants. Raises BrokenInvariantError."""
         await self.behave(array=array)
-        before, begun = self.cpu(), time.time()
+        before, started_at = self.cpu(), time.time()
         await self.start(created)
         campaign = await self.completed(created)
         after = self.cpu()
         await self.check(created)
-        seconds = datetime.fromisoformat(campaign["completed_at"]).timestamp() - begun
+        seconds = datetime.fromisoformat(campaign["completed_at"]).timestamp() - started_at
         return Run(
             campaign["accepted"],
             campaign["accepted"] / seconds,
@@ -133,29 +133,29 @@ class Bench:
             campaign: dict[str, Any] = answer.json()
             return campaign if campaign["status"] == "completed" else None
 
-        found: dict[str, Any] = await until(ended, timeout=3_600)
-        return found
+        campaign: dict[str, Any] = await until(ended, timeout=3_600)
+        return campaign
 
     async def check(self, created: Created) -> None:
-        """I1 and I2 of the campaign's workspace."""
+        """Check I1 and I2 of the campaign's workspace."""
         async with self.ds.connection() as ds, self.salesdb.connection() as salesdb:
             await until(lambda: audit.settled(salesdb, created.workspace))
-            if found := await audit.differences(ds, salesdb, created.workspace):
-                raise BrokenInvariantError("; ".join(found))
+            if differences := await audit.differences(ds, salesdb, created.workspace):
+                raise BrokenInvariantError("; ".join(differences))
 
     async def check_phones(self) -> None:
-        """I5, by the carrier's own count over all campaigns so far."""
+        """Check I5 with the carrier's count over all campaigns so far."""
         stats = (await self._http.get(f"{self.system.settings.carrier_url}/stats")).json()
         if stats["most_per_message"] > 1:
             raise BrokenInvariantError("a phone got a message twice")
 
-    # What the processes use.
+    # Resource use of the processes
 
     def _processes(self) -> dict[str, list[psutil.Process]]:
-        """All processes by what they are: ours, and the servers with their children."""
-        found: dict[str, list[psutil.Process]] = {}
+        """All processes by name: ours, and the servers with their children."""
+        by_name: dict[str, list[psutil.Process]] = {}
         for name, process in self.system.processes.items():
-            found.setdefault(name.partition("-")[0], []).append(psutil.Process(process.pid))
+            by_name.setdefault(name.partition("-")[0], []).append(psutil.Process(process.pid))
         servers = {
             "postgresql ds": self.system.ds,
             "postgresql salesdb": self.system.salesdb,
@@ -164,11 +164,11 @@ class Bench:
         for name, server in servers.items():
             if server is not None and server.process is not None:
                 root = psutil.Process(server.process.pid)
-                found[name] = [root, *root.children(recursive=True)]
-        return found
+                by_name[name] = [root, *root.children(recursive=True)]
+        return by_name
 
     def cpu(self) -> dict[str, float]:
-        """CPU seconds so far."""
+        """CPU seconds so far, by process name."""
         used: dict[str, float] = {}
         for name, processes in self._processes().items():
             used[name] = 0.0
@@ -180,13 +180,13 @@ class Bench:
                 used[name] += times.user + times.system + times.children_user + times.children_system
         return used
 
-    def forget_peaks(self) -> None:
-        """Begin anew to look for the largest memory of our processes."""
+    def reset_peaks(self) -> None:
+        """Reset the peak memory of our processes."""
         for process in self.system.processes.values():
             Path(f"/proc/{process.pid}/clear_refs").write_text("5")
 
     def peaks(self) -> dict[str, float]:
-        """The largest resident memory of each of our processes since then, MB (of 10^6 bytes)."""
+        """The peak resident memory of each of our processes since `reset_peaks`, in MB (10^6 bytes)."""
         return {name: _peak(process.pid) for name, process in self.system.processes.items()}
 
 

@@ -1,7 +1,7 @@
-"""How long after a commit that charges its credit is seen on the WebSocket, with many clients during a campaign.
+"""Latency from the commit of a charge to its credit update on the WebSocket, with many clients during a campaign.
 
-Counted from the start of the transaction in salesdb that takes a message's step and its charge, over the job, ds and
-pub/sub, to the moment at which a client has read the credit that holds it; for every charge and every client.
+Measured from the start of the transaction in salesdb that records the charge, over the job, ds and pub/sub, to the
+moment when a client has read the credit that includes it; for every charge and every client.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ _HANDSHAKE = (
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 
-# By version of the workspace's credit: the references of the transaction that made it. Each writes the ledger once; two
-# may have begun in the same microsecond, so a transaction is known by its id.
+# For each version of the workspace's credit, the references of its transaction, which writes the ledger once. It is
+# identified by its id, since two transactions may start in the same microsecond.
 _VERSIONS = """
     SELECT array_agg(reference) AS references FROM ledger WHERE workspace_id = $1
     GROUP BY xmin::text ORDER BY min(created_at)
@@ -27,10 +27,10 @@ _CHARGES = "SELECT reference, created_at FROM outbox WHERE bulksms_id = $1 AND k
 
 
 class Watcher(asyncio.Protocol):
-    """A WebSocket client (RFC 6455) that only notes when it read which version: a thousand of them must cost little."""
+    """A minimal WebSocket client (RFC 6455) that records when it read each version; a thousand must cost little."""
 
     def __init__(self, workspace: UUID) -> None:
-        self._ask = f'{{"workspace_id":"{workspace}"}}'.encode()
+        self._request = f'{{"workspace_id":"{workspace}"}}'.encode()
         self._data = b""
         self._open = False
         self.seen: list[tuple[int, float]] = []  # version, time.time() when it was read
@@ -55,7 +55,7 @@ class Watcher(asyncio.Protocol):
                 self._data = head
                 return
             self._open = True
-            self._send(0x81, self._ask)
+            self._send(0x81, self._request)
         while frame := self._frame():
             opcode, payload = frame
             if opcode == 0x89:  # ping
@@ -80,7 +80,7 @@ class Watcher(asyncio.Protocol):
 
 
 async def measure(bench: Bench, clients: int, messages: int) -> dict[str, float]:
-    """p50 and p99 in milliseconds, with `clients` watching the workspace of a campaign of `messages`."""
+    """Measure p50 and p99 in milliseconds, with `clients` watching the workspace of a campaign of `messages`."""
     created = await bench.create(messages)
     host, _, port = bench.webapi.partition(":")
     loop = asyncio.get_running_loop()
@@ -89,17 +89,17 @@ async def measure(bench: Bench, clients: int, messages: int) -> dict[str, float]
         _, watcher = await loop.create_connection(lambda: Watcher(created.workspace), host, int(port))
         watchers.append(watcher)
 
-    async def told(version: int) -> bool:
+    async def all_have_read(version: int) -> bool:
         return all(watcher.seen and watcher.seen[-1][0] >= version for watcher in watchers)
 
-    await until(lambda: told(1))
+    await until(lambda: all_have_read(1))
     await bench.run(created)
-    made = await _made(bench, created)
-    last = max(version for version, _ in made)
-    await until(lambda: told(last))  # I7: each ends on the true credit
+    charges = await _charges(bench, created)
+    last = max(version for version, _ in charges)
+    await until(lambda: all_have_read(last))  # I7: each client ends on the true credit
     for watcher in watchers:
         watcher.close()
-    latencies = sorted(latency for watcher in watchers for latency in _latencies(watcher.seen, made))
+    latencies = sorted(latency for watcher in watchers for latency in _latencies(watcher.seen, charges))
     return {
         "p50_ms": latencies[len(latencies) // 2] * 1000,
         "p99_ms": latencies[int(len(latencies) * 0.99)] * 1000,
@@ -107,25 +107,25 @@ async def measure(bench: Bench, clients: int, messages: int) -> dict[str, float]
     }
 
 
-async def _made(bench: Bench, created: Created) -> list[tuple[int, float]]:
-    """Each charge: the version of the credit that was the first to hold it, and the time of its commit."""
+async def _charges(bench: Bench, created: Created) -> list[tuple[int, float]]:
+    """For each charge: the first version of the credit that includes it, and the time of its commit."""
     async with bench.ds.connection() as ds:
         rows = await ds.fetch(_VERSIONS, created.workspace)
         newest = await ds.fetchval("SELECT version FROM workspace WHERE id = $1", created.workspace)
     if newest != len(rows) + 1:  # the first version has no entry
-        raise RuntimeError("the ledger does not tell which version holds which charge")
+        raise RuntimeError("the ledger does not match the versions of the credit")
     versions = {reference: version for version, row in enumerate(rows, 2) for reference in row["references"]}
     async with bench.salesdb.connection() as salesdb:
         charges = await salesdb.fetch(_CHARGES, UUID(created.bulksms_id))
     return sorted((versions[str(charge["reference"])], charge["created_at"].timestamp()) for charge in charges)
 
 
-def _latencies(seen: list[tuple[int, float]], made: list[tuple[int, float]]) -> list[float]:
-    """For each charge: from its commit to the first message that holds it."""
+def _latencies(seen: list[tuple[int, float]], charges: list[tuple[int, float]]) -> list[float]:
+    """For each charge: seconds from its commit to the first message that includes it."""
     assert all(earlier[0] < later[0] for earlier, later in pairwise(seen)), "versions must grow"
-    found, at = [], 0
-    for version, committed in made:
-        while seen[at][0] < version:
-            at += 1
-        found.append(seen[at][1] - committed)
-    return found
+    latencies, index = [], 0
+    for version, committed_at in charges:
+        while seen[index][0] < version:
+            index += 1
+        latencies.append(seen[index][1] - committed_at)
+    return latencies

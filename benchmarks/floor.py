@@ -1,7 +1,7 @@
-"""The floor: what PostgreSQL alone needs for a campaign, which no design over the same rows can beat.
+"""The floor: the time that PostgreSQL alone needs for a campaign, a lower bound for every design on these rows.
 
-COPY of the rows, two guarded batched updates of each (`sent`, `delivered`), and an entry in the ledger for each batch;
-two connections, large batches, durable, no process of ours between.
+COPY of the rows, two guarded batched updates of each (`sent`, `delivered`), and a ledger entry for each batch, over two
+connections, in large batches, with durable settings, and without our processes.
 """
 
 import asyncio
@@ -31,11 +31,11 @@ _UPDATE = """
 
 
 async def measure(dsn: str, messages: int) -> float:
-    """Messages a second."""
+    """Measure messages per second."""
     async with asyncpg.create_pool(dsn, min_size=2, max_size=2) as pool:
         await pool.execute(_TABLES)
         campaign = uuid4()
-        begun = time.perf_counter()
+        started_at = time.perf_counter()
         await pool.copy_records_to_table(
             "floor_info",
             columns=("bulksms_id", "seq", "contact_number", "contact_name", "sms_cost"),
@@ -44,7 +44,7 @@ async def measure(dsn: str, messages: int) -> float:
         for status in ("sent", "delivered"):
             batches = iter(range(0, messages, _BATCH))
             await asyncio.gather(*(_update(pool, campaign, status, batches, messages) for _ in range(2)))
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - started_at
         await pool.execute("DROP TABLE floor_info, floor_ledger")
     return messages / seconds
 

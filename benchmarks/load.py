@@ -1,8 +1,8 @@
-"""A load client for `POST /callback`, in a process of its own: reports on the rows of a campaign, as fast as they are
-answered or at a steady rate. Prints what it saw as JSON.
+"""A load client for `POST /callback` in its own process; prints its measurements as JSON.
 
-At a steady rate the latency of a report counts from the moment it was to go out, so a server that stalls cannot hide
-it by stalling the client too. Those of the first half second, in which the connections are made, are left out.
+It sends delivery reports of a campaign, as fast as they are answered or at a steady rate. At a steady rate latency is
+measured from the scheduled send time, so that a stalled server is not hidden by a stalled client.
+The first half second, in which the connections open, is left out.
 """
 
 import argparse
@@ -16,11 +16,11 @@ import uvloop
 
 from salesapi.simulator.callback_client import Answer, Poster
 
-_WARMING = 0.5  # seconds
+_WARM_UP = 0.5  # seconds
 
 
-class Seen(msgspec.Struct):
-    """What a load client saw; latencies in milliseconds, of requests that were answered 200."""
+class LoadResult(msgspec.Struct):
+    """The measurements of a load client; latencies in milliseconds, of requests answered with 200."""
 
     reports: int
     requests_per_s: float
@@ -31,7 +31,7 @@ class Seen(msgspec.Struct):
 
 
 class _Load:
-    """Reports `status` on the rows `first` to `first + count - 1`, `array` to a request, `rate` requests a second."""
+    """Sends `count` reports from row `first` on, `array` in a request, `rate` requests per second (0: no limit)."""
 
     def __init__(self, campaign: str, first: int, count: int, status: str, array: int, rate: float) -> None:
         self._seqs = iter(range(first, first + count))
@@ -41,19 +41,19 @@ class _Load:
         self._body = (
             f'{{"message_id":"{campaign}-%d","status":"{status}","timestamp":"{datetime.now(UTC).isoformat()}"}}'
         )
-        self._again: deque[tuple[bytes, float]] = deque()
+        self._retries: deque[tuple[bytes, float]] = deque()
         self._sent = 0
         self.latencies: list[float] = []
         self.other = 0
         self.done = asyncio.Event()
-        self.begun = time.perf_counter()
+        self.started_at = time.perf_counter()
 
     def take(self) -> tuple[bytes, tuple[bytes, float]] | None:
         now = time.perf_counter()
-        if self._again:
-            body, due = self._again.popleft()
+        if self._retries:
+            body, due = self._retries.popleft()
             return body, (body, due)
-        due = self.begun + self._sent / self._rate if self._rate else now
+        due = self.started_at + self._sent / self._rate if self._rate else now
         if due > now:
             return None
         bodies = [self._body % seq for _, seq in zip(range(self._array), self._seqs, strict=False)]
@@ -63,29 +63,29 @@ class _Load:
         body = (bodies[0] if self._array == 1 else f"[{','.join(bodies)}]").encode()
         return body, (body, due)
 
-    def answered(self, what: tuple[bytes, float], answer: Answer) -> None:
+    def answered(self, request: tuple[bytes, float], answer: Answer) -> None:
         if answer.status == 200:
-            if not self._rate or what[1] > self.begun + _WARMING:
-                self.latencies.append(time.perf_counter() - what[1])
+            if not self._rate or request[1] > self.started_at + _WARM_UP:
+                self.latencies.append(time.perf_counter() - request[1])
             self._left -= 1
             if not self._left:
                 self.done.set()
         else:
             self.other += 1
-            self._again.append(what)
+            self._retries.append(request)
 
 
-async def _run(options: argparse.Namespace) -> Seen:
+async def _run(options: argparse.Namespace) -> LoadResult:
     load = _Load(options.campaign, options.first, options.count, options.status, options.array, options.rate)
     secret = options.secret.encode() or None
     poster = Poster(options.url, options.connections, load.take, load.answered, secret=secret)
     while not load.done.is_set():
         poster.wake()
         await asyncio.sleep(0.001)
-    seconds = time.perf_counter() - load.begun
+    seconds = time.perf_counter() - load.started_at
     await poster.close()
     latencies = sorted(load.latencies)
-    return Seen(
+    return LoadResult(
         reports=options.count,
         requests_per_s=-(-options.count // options.array) / seconds,
         reports_per_s=options.count / seconds,
@@ -103,7 +103,7 @@ if __name__ == "__main__":
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--status", default="sent")
     parser.add_argument("--array", type=int, default=1)
-    parser.add_argument("--rate", type=float, default=0.0, help="requests a second; 0: as fast as they are answered")
+    parser.add_argument("--rate", type=float, default=0.0, help="requests per second; 0: as fast as they are answered")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--secret", default="", help="signs the callbacks; empty: unsigned")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

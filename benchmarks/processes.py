@@ -12,11 +12,11 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.bench import until
-from benchmarks.load import Seen
+from benchmarks.load import LoadResult
 from common.auth.signatures import Secret
 from common.settings import ROOT
 from local.ports import free_port
-from local.servers import answers
+from local.servers import is_answering
 
 _WRK_SCRIPT = """
 local seq = {first} - 1
@@ -27,7 +27,7 @@ request = function()
 end
 """
 
-# wrk cannot sign: one report, signed before it starts, is sent again and again. A server without a database takes it.
+# wrk cannot sign: it repeats one report that was signed before. A server without a database accepts that.
 _WRK_SIGNED = """
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
@@ -36,24 +36,24 @@ wrk.body = '{body}'
 """
 
 
-async def load(url: str, campaign: str, count: int, **options: object) -> Seen:
-    """What our load client saw; `options` are those of `python -m benchmarks.load`."""
+async def load(url: str, campaign: str, count: int, **options: object) -> LoadResult:
+    """Run our load client; `options` are those of `python -m benchmarks.load`."""
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     command = [sys.executable, "-m", "benchmarks.load", url, "--campaign", campaign, "--count", str(count), *words]
-    return msgspec.json.decode(await _output(command), type=Seen)
+    return msgspec.json.decode(await _output(command), type=LoadResult)
 
 
 async def wrk(url: str, campaign: str, folder: Path, *, secret: str = "", seconds: int = 3) -> float | None:
-    """Requests a second that wrk saw answered; None where wrk is not installed. `secret`: of the ceiling, if any."""
+    """Measure answered requests per second with wrk; None if it is not installed. `secret`: that of the ceiling."""
     if shutil.which("wrk") is None:
         return None
     script = folder / "reports.lua"
     script.write_text(_signed(campaign, secret) if secret else _WRK_SCRIPT.format(first=0, campaign=campaign))
-    seen = await _output(["wrk", "-t1", "-c64", f"-d{seconds}s", "-s", str(script), url])
-    found = re.search(r"Requests/sec:\s+([0-9.]+)", seen.decode())
-    if found is None or "Non-2xx" in seen.decode():
-        raise RuntimeError(f"wrk saw errors: {seen.decode()}")
-    return float(found[1])
+    output = await _output(["wrk", "-t1", "-c64", f"-d{seconds}s", "-s", str(script), url])
+    rate = re.search(r"Requests/sec:\s+([0-9.]+)", output.decode())
+    if rate is None or "Non-2xx" in output.decode():
+        raise RuntimeError(f"wrk reported errors: {output.decode()}")
+    return float(rate[1])
 
 
 def _signed(campaign: str, secret: str) -> str:
@@ -63,12 +63,12 @@ def _signed(campaign: str, secret: str) -> str:
 
 @asynccontextmanager
 async def ceiling(secret: str = "") -> AsyncIterator[str]:
-    """The URL of a `/callback` with no database behind it; with `secret`, one that takes only what is signed."""
+    """Run a `/callback` without a database, and yield its URL; with `secret`, it accepts only signed requests."""
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.ceiling", str(port), *([secret] if secret else [])]
     process = await asyncio.create_subprocess_exec(*command, cwd=ROOT)
     try:
-        await until(lambda: asyncio.to_thread(answers, "127.0.0.1", port))
+        await until(lambda: asyncio.to_thread(is_answering, "127.0.0.1", port))
         yield f"http://127.0.0.1:{port}/callback"
     finally:
         process.terminate()

@@ -1,4 +1,4 @@
-"""What a run of the benchmarks found: medians with their spread, as JSON, as a Markdown table, as a plot."""
+"""Results of the benchmarks: medians with their spread, as JSON, as a Markdown table, as a plot."""
 
 import json
 import statistics
@@ -13,7 +13,7 @@ FOLDER = Path(__file__).parent
 
 
 def summary(name: str, values: Sequence[float], **others: Any) -> dict[str, Any]:
-    """The median under `name`, with the least, the greatest and the number of the values beside it."""
+    """The median under `name`, with the minimum, the maximum and the number of values."""
     return {
         name: _short(statistics.median(values)),
         "min": _short(min(values)),
@@ -24,12 +24,12 @@ def summary(name: str, values: Sequence[float], **others: Any) -> dict[str, Any]
 
 
 def _short(value: float) -> float:
-    """Three or four digits that mean something."""
+    """Round to three or four significant digits."""
     return round(value) if value >= 100 else round(value, 2 if value >= 1 else 4)
 
 
 def write(results: dict[str, Any]) -> None:
-    """Leave `results.json`, the plot, and the table in the README."""
+    """Write `results.json`, the plot, and the table in the README."""
     (FOLDER / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     plot(results, FOLDER / "results.png")
     replace_section(ROOT / "README.md", "benchmarks", table(results))
@@ -80,7 +80,7 @@ def table(results: dict[str, Any]) -> str:
 
 
 def _cpu_table(results: dict[str, Any]) -> str:
-    """Microseconds of CPU a message by process, the largest first."""
+    """CPU microseconds per message by process, the largest first."""
     cpu = results["cpu_seconds_per_1000_messages"]
     names = sorted(cpu["single"], key=lambda name: -cpu["single"][name])
     lines = ["| process | single callbacks | arrays |", "|---|---|---|"]
@@ -90,7 +90,7 @@ def _cpu_table(results: dict[str, Any]) -> str:
 
 
 def plot(results: dict[str, Any], path: Path) -> None:
-    """Two panels: messages a second of each design, and who uses the CPU."""
+    """Plot messages per second of each design, and CPU by process."""
     import matplotlib  # takes a second to import
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""Commands of whoever runs the system, on ds itself: make workspaces, and make, rotate and revoke their keys."""
+"""Operator commands, directly on ds: create workspaces, and create, rotate, revoke and list API keys."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,7 +17,7 @@ from workspace.keys import KeyNotFoundError
 
 T = TypeVar("T")
 
-_LONGEST_NAME = 200
+_MAX_NAME_LENGTH = 200
 
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="JSON on stdout, for scripts.")
@@ -25,17 +25,17 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="JSON on stdout,
 
 @click.group("workspace")
 def workspace_commands() -> None:
-    """Make workspaces, in ds itself."""
+    """Create workspaces, directly in ds."""
 
 
 @workspace_commands.command("create")
 @click.argument("name")
-@click.option("--credit", "opening", default="0", help="Credits it opens with.")
+@click.option("--credit", "opening", default="0", help="Opening credit.")
 @_as_json
 def create_workspace(name: str, opening: str, as_json: bool) -> None:
-    """Make a workspace and its first key, which is shown this once."""
-    if not 1 <= len(name) <= _LONGEST_NAME or not name.isprintable():
-        raise click.BadParameter(f"must have 1 to {_LONGEST_NAME} characters that can be shown", param_hint="NAME")
+    """Create a workspace and its first key, which is shown only once."""
+    if not 1 <= len(name) <= _MAX_NAME_LENGTH or not name.isprintable():
+        raise click.BadParameter(f"must have 1 to {_MAX_NAME_LENGTH} printable characters", param_hint="NAME")
     try:
         amount = parse_credits(opening)
     except MoneyError as error:
@@ -44,8 +44,8 @@ def create_workspace(name: str, opening: str, as_json: bool) -> None:
         raise click.BadParameter("must not be below 0", param_hint="--credit")
 
     async def create(ds: Database) -> tuple[UUID, str]:
-        made = await credit.create(ds, name, amount)
-        return made.workspace_id, await keys.create(ds, made.workspace_id)
+        workspace = await credit.create(ds, name, amount)
+        return workspace.workspace_id, await keys.create(ds, workspace.workspace_id)
 
     workspace_id, key = _on_ds(create)
     _show({"workspace": workspace_id, "key": key}, as_json)
@@ -54,7 +54,7 @@ def create_workspace(name: str, opening: str, as_json: bool) -> None:
 
 @click.group("key")
 def key_commands() -> None:
-    """Make, rotate, revoke and list API keys, in ds itself."""
+    """Create, rotate, revoke and list API keys, directly in ds."""
 
 
 @key_commands.command("create")
@@ -62,9 +62,9 @@ def key_commands() -> None:
 @click.option("--operator", is_flag=True, help="A key that sees every workspace and adds credit.")
 @_as_json
 def create_key(workspace: UUID | None, operator: bool, as_json: bool) -> None:
-    """Make a key of WORKSPACE (its id), or of an operator; it is shown this once."""
+    """Create a key for WORKSPACE (its id), or for an operator; it is shown only once."""
     if operator == (workspace is not None):
-        raise click.UsageError("give the id of a workspace, or --operator")
+        raise click.UsageError("give either the id of a workspace or --operator")
     _show({"key": _on_ds(lambda ds: keys.create(ds, workspace))}, as_json)
     _shown_once()
 
@@ -73,7 +73,7 @@ def create_key(workspace: UUID | None, operator: bool, as_json: bool) -> None:
 @click.argument("key_id", type=click.UUID)
 @_as_json
 def rotate_key(key_id: UUID, as_json: bool) -> None:
-    """Give a key another secret, shown this once; the one it had stops within a minute."""
+    """Replace the secret of a key; the new one is shown only once, the old one stops working within a minute."""
     _show({"key": _on_ds(lambda ds: keys.rotate(ds, key_id))}, as_json)
     _shown_once()
 
@@ -81,7 +81,7 @@ def rotate_key(key_id: UUID, as_json: bool) -> None:
 @key_commands.command("revoke")
 @click.argument("key_id", type=click.UUID)
 def revoke_key(key_id: UUID) -> None:
-    """End a key for good; it stops within a minute."""
+    """Revoke a key permanently; it stops working within a minute."""
     _on_ds(lambda ds: keys.revoke(ds, key_id))
     click.echo(f"revoked {key_id}")
 
@@ -89,48 +89,51 @@ def revoke_key(key_id: UUID) -> None:
 @key_commands.command("list")
 @_as_json
 def list_keys(as_json: bool) -> None:
-    """Show every key that was ever made: whose it is, since when, until when."""
-    found = _on_ds(keys.every)
+    """List all keys, also revoked ones: owner, and times of creation, rotation and revocation."""
+    listed = _on_ds(keys.every)
     if as_json:
-        click.echo(msgspec.json.encode([key._asdict() for key in found]))
+        click.echo(msgspec.json.encode([key._asdict() for key in listed]))
         return
-    if not found:
-        click.echo("no key was ever made: none is asked for, and the services listen on this machine only", err=True)
-    for key in found:
-        whose = f"workspace {key.workspace_id} ({key.workspace})" if key.workspace_id else "operator"
-        times = f"made {key.created_at:%Y-%m-%d %H:%M}"
+    if not listed:
+        click.echo(
+            "there are no keys: none is needed, and the services accept requests from this machine only", err=True
+        )
+    for key in listed:
+        owner = f"workspace {key.workspace_id} ({key.workspace})" if key.workspace_id else "operator"
+        times = f"created {key.created_at:%Y-%m-%d %H:%M}"
         times += f", rotated {key.rotated_at:%Y-%m-%d %H:%M}" if key.rotated_at else ""
         times += f", revoked {key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else ""
-        click.echo(f"{key.id}  {whose}  {times}")
+        click.echo(f"{key.id}  {owner}  {times}")
 
 
-def _show(made: dict[str, object], as_json: bool) -> None:
-    """What a command has made: a line for each, or JSON for scripts."""
-    click.echo(msgspec.json.encode(made) if as_json else "\n".join(f"{name} {value}" for name, value in made.items()))
+def _show(result: dict[str, object], as_json: bool) -> None:
+    """Print a result: a line for each value, or JSON for scripts."""
+    lines = "\n".join(f"{name} {value}" for name, value in result.items())
+    click.echo(msgspec.json.encode(result) if as_json else lines)
 
 
 def _shown_once() -> None:
-    click.echo("the key is shown this once, only a hash of it is kept: put it into API_KEY", err=True)
+    click.echo("the key is shown only once, since only its hash is stored: set API_KEY to it", err=True)
 
 
 async def with_key(settings: Settings, work: Callable[[str], Awaitable[T]]) -> T:
-    """What `work` returns, given an operator's key for as long as it runs; '' where none is needed."""
+    """Run `work` with a temporary operator key, or with '' if no key is needed; return its result."""
 
-    async def lend(ds: Database) -> T:
+    async def with_temporary_key(ds: Database) -> T:
         async with keys.lent(ds) as key:
             return await work(key)
 
-    return await _work(settings, lend)
+    return await _run_on_ds(settings, with_temporary_key)
 
 
 def _on_ds(work: Callable[[Database], Awaitable[T]]) -> T:
     try:
-        return asyncio.run(_work(load(), work))
+        return asyncio.run(_run_on_ds(load(), work))
     except (SettingsError, WorkspaceNotFoundError, KeyNotFoundError) as error:
         raise click.ClickException(str(error)) from None
 
 
-async def _work(settings: Settings, work: Callable[[Database], Awaitable[T]]) -> T:
+async def _run_on_ds(settings: Settings, work: Callable[[Database], Awaitable[T]]) -> T:
     ds = Database("ds", settings.ds_dsn)
     await ds.open()
     try:
@@ -138,7 +141,9 @@ async def _work(settings: Settings, work: Callable[[Database], Awaitable[T]]) ->
             await ds.check()
         except Exception as error:
             reason = f"ds does not answer at {ds.address} ({str(error) or type(error).__name__})"
-            raise click.ClickException(f"{reason}: start it (`{COMMAND} up`), or say where it is with DS_DSN") from None
+            raise click.ClickException(
+                f"{reason}: start it with `{COMMAND} up`, or set DS_DSN to its address"
+            ) from None
         return await work(ds)
     finally:
         await ds.close()

@@ -1,4 +1,4 @@
-"""The HTTP and WebSocket calls to webapi and salesapi, one method each; answers are what the services say, as JSON."""
+"""The HTTP and WebSocket client of webapi and salesapi, one method for each operation; results are the decoded JSON."""
 
 import asyncio
 import json
@@ -14,18 +14,18 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from cli.errors import ClientError, NotAnsweringError, RefusedError, Service
 from common.settings import Settings
 
-# As the service says it: amounts are decimal strings, in credits.
+# As in the response: amounts are decimal strings, in credits.
 Campaign: TypeAlias = dict[str, Any]
 Credit: TypeAlias = dict[str, Any]
 
-# Seconds; a large upload is answered when it is all in the database.
+# Seconds; a large upload is answered only when all of it is in the database.
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=120)
 
 
 class Api:
-    """A connection to both services at the addresses of `settings`, with its API key where there is one.
+    """A client of both services, with the addresses and the API key in `settings`.
 
-    Made where an event loop runs. Every method raises NotAnsweringError or RefusedError.
+    Create it in a running event loop. Every method raises NotAnsweringError or RefusedError.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -44,23 +44,23 @@ class Api:
 
     async def create(self, file: BinaryIO, file_name: str, **fields: str) -> dict[str, Any]:
         """Upload contacts; `fields`: name, message, workspace_id."""
-        form = aiohttp.FormData(fields, quote_fields=False)  # a name as it is, in UTF-8 (RFC 7578, 4.2)
+        form = aiohttp.FormData(fields, quote_fields=False)  # names in plain UTF-8 (RFC 7578, 4.2)
         form.add_field("file", file, filename=file_name, content_type="text/csv")
         return await self._call(self.salesapi, "POST", "/create", data=form)
 
     async def run(self, bulksms_id: str, scheduled_for: str | None = None) -> Campaign:
         """Start a campaign, now or at a time in ISO 8601."""
-        asked = {"bulksms_id": bulksms_id}
+        body = {"bulksms_id": bulksms_id}
         if scheduled_for is not None:
-            asked["scheduled_for"] = scheduled_for
-        return await self._call(self.salesapi, "POST", "/run", json=asked)
+            body["scheduled_for"] = scheduled_for
+        return await self._call(self.salesapi, "POST", "/run", json=body)
 
-    async def control(self, bulksms_id: str, what: str) -> Campaign:
-        """`what`: pause, resume or cancel."""
-        return await self._call(self.salesapi, "POST", f"/{what}", json={"bulksms_id": bulksms_id})
+    async def control(self, bulksms_id: str, action: str) -> Campaign:
+        """Pause, resume or cancel a campaign, as `action` says."""
+        return await self._call(self.salesapi, "POST", f"/{action}", json={"bulksms_id": bulksms_id})
 
     async def retry_failed(self, bulksms_id: str) -> Campaign:
-        """A new campaign of the contacts that this one has failed to reach."""
+        """Create a campaign of the contacts that this one failed to reach."""
         return await self._call(self.salesapi, "POST", f"/bulksms/{bulksms_id}/retry-failed")
 
     async def campaign(self, bulksms_id: str) -> Campaign:
@@ -68,101 +68,100 @@ class Api:
 
     async def campaigns(self, workspace_id: str, limit: int) -> list[Campaign]:
         """The newest campaigns of a workspace, up to `limit`."""
-        asked = {"workspace_id": workspace_id, "limit": str(limit)}
-        found: list[Campaign] = (await self._call(self.salesapi, "GET", "/bulksms", params=asked))["bulksms"]
-        return found
+        query = {"workspace_id": workspace_id, "limit": str(limit)}
+        page = await self._call(self.salesapi, "GET", "/bulksms", params=query)
+        campaigns: list[Campaign] = page["bulksms"]
+        return campaigns
 
     async def contacts(self, bulksms_id: str) -> list[dict[str, Any]]:
         """The first contacts of a campaign."""
-        found: list[dict[str, Any]] = (await self._call(self.salesapi, "GET", f"/bulksms/{bulksms_id}/contacts"))[
-            "contacts"
-        ]
-        return found
+        page = await self._call(self.salesapi, "GET", f"/bulksms/{bulksms_id}/contacts")
+        contacts: list[dict[str, Any]] = page["contacts"]
+        return contacts
 
     async def rejected(self, bulksms_id: str) -> list[dict[str, Any]]:
-        """The first rows of the upload that were not taken."""
-        found: list[dict[str, Any]] = (await self._call(self.salesapi, "GET", f"/bulksms/{bulksms_id}/rejected"))[
-            "rejected"
-        ]
-        return found
+        """The first rejected rows of the upload."""
+        page = await self._call(self.salesapi, "GET", f"/bulksms/{bulksms_id}/rejected")
+        rows: list[dict[str, Any]] = page["rejected"]
+        return rows
 
     async def export(self, bulksms_id: str) -> AsyncIterator[bytes]:
-        """Every contact of a campaign and what became of it, as CSV, in pieces."""
-        async with self._answer(self.salesapi, "GET", f"/bulksms/{bulksms_id}/results.csv") as answer:
-            async for piece in answer.content.iter_any():
-                yield piece
+        """Every contact of a campaign with its final status, as CSV, in chunks."""
+        async with self._request(self.salesapi, "GET", f"/bulksms/{bulksms_id}/results.csv") as response:
+            async for chunk in response.content.iter_any():
+                yield chunk
 
     # credit, at webapi
 
     async def own_workspace(self) -> str | None:
-        """The one that the API key belongs to; None for an operator's key, which sees several."""
-        seen = (await self._call(self.webapi, "GET", "/workspaces"))["workspaces"]
-        return str(seen[0]["workspace_id"]) if len(seen) == 1 else None
+        """The workspace of the API key; None for an operator's key, which sees several."""
+        visible = (await self._call(self.webapi, "GET", "/workspaces"))["workspaces"]
+        return str(visible[0]["workspace_id"]) if len(visible) == 1 else None
 
     async def credit(self, workspace_id: str) -> Credit:
         return await self._call(self.webapi, "GET", f"/workspaces/{workspace_id}")
 
     async def top_up(self, workspace_id: str, amount: str, reference: str | None = None) -> Credit:
-        """Add credits; the same `reference` adds them once."""
-        asked = {"amount": amount} if reference is None else {"amount": amount, "reference": reference}
-        return await self._call(self.webapi, "POST", f"/workspaces/{workspace_id}/topup", json=asked)
+        """Add credits; a repeated `reference` adds them only once."""
+        body = {"amount": amount} if reference is None else {"amount": amount, "reference": reference}
+        return await self._call(self.webapi, "POST", f"/workspaces/{workspace_id}/topup", json=body)
 
-    async def credit_news(self, workspace_id: str) -> AsyncIterator[Credit]:
-        """The credit now and at every change, over the WebSocket; connects again for as long as it takes."""
+    async def credit_updates(self, workspace_id: str) -> AsyncIterator[Credit]:
+        """The credit now and after every change, over the WebSocket; reconnects without end."""
         url = f"{self.webapi.url.replace('http', 'ws', 1)}/ws"
         try:
             async for socket in connect(url, additional_headers=self._headers):
                 try:
                     await socket.send(json.dumps({"workspace_id": workspace_id}))
                     async for message in socket:
-                        news = json.loads(message)
-                        if "error" in news:
-                            raise ClientError(news["error"], url)
-                        yield news
+                        update = json.loads(message)
+                        if "error" in update:
+                            raise ClientError(update["error"], url)
+                        yield update
                 except ConnectionClosed:
                     pass
                 await asyncio.sleep(1)
         except InvalidStatus as error:
-            answer = error.response
-            raise RefusedError(self.webapi, url, answer.status_code, _problem(answer.body.decode()), 1) from None
+            response = error.response
+            raise RefusedError(self.webapi, url, response.status_code, _problem(response.body.decode()), 1) from None
 
     async def _call(self, service: Service, method: str, path: str, **content: Any) -> dict[str, Any]:
-        async with self._answer(service, method, path, **content) as answer:
-            body = await answer.read()
+        async with self._request(service, method, path, **content) as response:
+            body = await response.read()
         try:
             result: dict[str, Any] = json.loads(body)
         except ValueError:
-            what = f"what listens here is not {service.name}: its answer is no JSON"
-            raise ClientError(what, service.url, f"{service.settings} say where it is") from None
+            problem = f"the server at this address is not {service.name}: its response is not JSON"
+            raise ClientError(problem, service.url, f"set {service.settings} to its address") from None
         return result
 
     @asynccontextmanager
-    async def _answer(
+    async def _request(
         self, service: Service, method: str, path: str, **content: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The answer while it is read, if it is a success."""
+        """Send a request, and open its response if it is a success."""
         try:
-            async with self._http.request(method, service.url + path, allow_redirects=False, **content) as answer:
-                await _check(service, answer)
-                yield answer
+            async with self._http.request(method, service.url + path, allow_redirects=False, **content) as response:
+                await _check(service, response)
+                yield response
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise NotAnsweringError(service, _words(error)) from None
+            raise NotAnsweringError(service, _reason(error)) from None
 
 
-async def _check(service: Service, answer: aiohttp.ClientResponse) -> None:
-    """Raise RefusedError for what is no success."""
-    if answer.status < 300:
+async def _check(service: Service, response: aiohttp.ClientResponse) -> None:
+    """Raise RefusedError unless the response is a success."""
+    if response.status < 300:
         return
     try:
-        retry_after = float(answer.headers.get("retry-after", 1))
+        retry_after = float(response.headers.get("retry-after", 1))
     except ValueError:
         retry_after = 1.0
-    problem = _problem(await answer.text(errors="replace"))
-    raise RefusedError(service, f"{answer.method} {answer.url}", answer.status, problem, retry_after)
+    problem = _problem(await response.text(errors="replace"))
+    raise RefusedError(service, f"{response.method} {response.url}", response.status, problem, retry_after)
 
 
 def _problem(text: str) -> dict[str, Any]:
-    """The members of problem details; of what is none, its first words."""
+    """The members of problem details; of any other text, its first 200 characters as the detail."""
     try:
         problem = json.loads(text)
     except ValueError:
@@ -170,7 +169,7 @@ def _problem(text: str) -> dict[str, Any]:
     return problem if isinstance(problem, dict) else {"detail": text[:200]}
 
 
-def _words(error: aiohttp.ClientError | TimeoutError) -> str:
+def _reason(error: aiohttp.ClientError | TimeoutError) -> str:
     if isinstance(error, aiohttp.ClientConnectorError) and error.errno:
         return os.strerror(error.errno)
     return str(error) or type(error).__name__

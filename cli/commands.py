@@ -1,4 +1,4 @@
-"""The commands of the client as click knows them. What they do is imported when they run: `--help` must be quick."""
+"""The client commands for click. Their code is imported only when they run, so that `--help` is quick."""
 
 import re
 import sys
@@ -15,12 +15,12 @@ from common.settings import SettingsError, load
 
 Work = Callable[..., Awaitable[bool]]
 
-_LONG = 120  # characters of a command in the list of them; longer lines are wrapped
+_SUMMARY_LENGTH = 120  # characters of a command's summary in the help
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class Sections(click.Group):
-    """A group whose help lists its commands in sections; those that are in none come last."""
+    """A group whose help lists its commands in sections; commands without a section come last."""
 
     def __init__(self, *args: Any, sections: dict[str, tuple[str, ...]] | None = None, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -34,18 +34,23 @@ class Sections(click.Group):
             commands = [(name, self.commands[name]) for name in names if name in self.commands]
             if commands:
                 with formatter.section(title):
-                    formatter.write_dl([(name.ljust(longest), one.get_short_help_str(_LONG)) for name, one in commands])
+                    formatter.write_dl(
+                        [
+                            (name.ljust(longest), command.get_short_help_str(_SUMMARY_LENGTH))
+                            for name, command in commands
+                        ]
+                    )
 
 
 class Moment(click.ParamType[datetime]):
-    """When a campaign is to run: ISO 8601, in this machine's zone where it names none, or from now on, as +30m."""
+    """A time to run a campaign: ISO 8601, in this machine's time zone if none is given, or a delay such as +30m."""
 
     name = "when"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         moment = self._read(value, param, ctx)
         if moment <= datetime.now(UTC):
-            self.fail(f"{value!r} has passed", param, ctx)
+            self.fail(f"{value!r} is in the past", param, ctx)
         return moment
 
     def _read(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
@@ -56,59 +61,63 @@ class Moment(click.ParamType[datetime]):
         try:
             return datetime.fromisoformat(value).astimezone()
         except ValueError:
-            self.fail(f"{value!r} is no time: such as 2030-01-31T09:00, or +30m for in 30 minutes", param, ctx)
+            self.fail(f"{value!r} is not a valid time: use 2030-01-31T09:00, or +30m for in 30 minutes", param, ctx)
 
 
-as_json = click.option("--json", "as_json", is_flag=True, help="JSON on stdout, for scripts; all else on stderr.")
+as_json = click.option(
+    "--json", "as_json", is_flag=True, help="JSON on stdout, for scripts; everything else on stderr."
+)
 
 
-def do(work: Work, *, as_json: bool) -> int:
-    """Do `work` with the services that the settings name; returns the exit code."""
-    from cli.session import run, talk
+def run_work(work: Work, *, as_json: bool) -> int:
+    """Run `work` with a client of the services in the settings; return the exit code."""
+    from cli.session import run, with_client
 
     try:
         settings = load()
     except SettingsError as error:
         raise click.ClickException(str(error)) from None
-    return run(lambda screen: talk(settings, screen, work), as_json=as_json)
+    return run(lambda screen: with_client(settings, screen, work), as_json=as_json)
 
 
-def talks(load_work: Callable[[], Work]) -> Callable[..., None]:
-    """A command that talks to the services; what it does with its parameters is what `load_work` imports."""
+def client_command(load_work: Callable[[], Work]) -> Callable[..., None]:
+    """Decorate a function that imports the work of a command; the command runs it with its parameters."""
 
     @as_json
     @wraps(load_work)
     def command(*, as_json: bool, **options: Any) -> None:
-        given = {name: str(value) if isinstance(value, UUID) else value for name, value in options.items()}
-        sys.exit(do(partial(load_work(), **given), as_json=as_json))
+        parameters = {name: str(value) if isinstance(value, UUID) else value for name, value in options.items()}
+        sys.exit(run_work(partial(load_work(), **parameters), as_json=as_json))
 
     return command
 
 
 _campaign = click.argument("bulksms_id", type=click.UUID, metavar="ID")
-_workspace = click.option("--workspace", type=click.UUID, metavar="ID", help="Another workspace than WORKSPACE.")
-_schedule = click.option(
-    "--schedule", type=Moment(), help="Run it then: 2030-01-31T09:00, or +30m for in 30 minutes; not now."
+_workspace = click.option(
+    "--workspace", type=click.UUID, metavar="ID", help="Use this workspace instead of the setting WORKSPACE."
 )
+_schedule = click.option("--schedule", type=Moment(), help="Run it later: 2030-01-31T09:00, or +30m for in 30 minutes.")
 _watch = click.option(
-    "--watch/--no-watch", default=None, help="Watch it to its end, or only start it. One that starts now is watched."
+    "--watch/--no-watch",
+    default=None,
+    help="Watch it to its end, or only start it. Default: watch, unless it is scheduled.",
 )
 
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--message", required=True, metavar="TEXT", help="What to say; {Contact Name} is a column of FILE.")
-@click.option("--name", help="The campaign's name; else that of the file.")
+@click.option("--message", required=True, metavar="TEXT", help="The text; {Contact Name} stands for a column of FILE.")
+@click.option("--name", help="The campaign's name; default: that of the file.")
 @_workspace
 @_schedule
-@click.option("--yes", is_flag=True, help="Do not ask before it is sent.")
+@click.option("--yes", is_flag=True, help="Send without asking.")
 @_watch
-@talks
+@client_command
 def send() -> Work:
     """Send a message to everyone in FILE, a CSV.
 
-    Shows what was taken of the file and what it costs, asks, runs it, and watches it to its end. Ends with code 0 only
-    if the campaign was completed, or started where it is not watched. Ctrl-C leaves it running.
+    Shows the accepted and rejected rows and the cost, asks, runs the campaign, and watches it to its end. The exit code
+    is 0 only if the campaign was completed, or started without watching. Ctrl-C leaves it running.
 
     \b
     python console.py send 5contacts.csv --message "Hei {Contact Name}, salmon soup today!"
@@ -122,9 +131,9 @@ def send() -> Work:
 @_campaign
 @_schedule
 @_watch
-@talks
+@client_command
 def run() -> Work:
-    """Run a campaign that was created before, now or later."""
+    """Run a campaign that has been created, now or later."""
     from cli.send import run
 
     return run
@@ -132,11 +141,11 @@ def run() -> Work:
 
 @click.command()
 @_campaign
-@talks
+@client_command
 def watch() -> Work:
     """Watch a campaign to its end; Ctrl-C leaves it running.
 
-    Ends with code 0 only if it was completed. With --json, a line for each change.
+    The exit code is 0 only if it was completed. With --json, prints a line for each change.
     """
     from cli.watch import watch
 
@@ -145,8 +154,8 @@ def watch() -> Work:
 
 @click.command()
 @_workspace
-@click.option("--limit", type=click.IntRange(1, 1_000), default=20, show_default=True, help="How many at most.")
-@talks
+@click.option("--limit", type=click.IntRange(1, 1_000), default=20, show_default=True, help="Maximum number.")
+@client_command
 def campaigns() -> Work:
     """List campaigns, newest first."""
     from cli.campaigns import campaigns
@@ -156,9 +165,9 @@ def campaigns() -> Work:
 
 @click.command()
 @_campaign
-@talks
+@client_command
 def campaign() -> Work:
-    """Show one campaign: counters, cost, times, rows not taken."""
+    """Show one campaign: counters, cost, times, rejected rows."""
     from cli.campaigns import campaign
 
     return campaign
@@ -167,20 +176,20 @@ def campaign() -> Work:
 def _control(name: str, about: str) -> click.Command:
     @click.command(name, help=about)
     @_campaign
-    @talks
+    @client_command
     def command() -> Work:
         from cli.campaigns import control
 
-        return partial(control, what=name)
+        return partial(control, action=name)
 
     return command
 
 
 @click.command()
 @_campaign
-@talks
+@client_command
 def retry() -> Work:
-    """Make a new campaign of the contacts that one has failed to reach."""
+    """Create a campaign of the contacts that one failed to reach."""
     from cli.campaigns import retry
 
     return retry
@@ -188,10 +197,10 @@ def retry() -> Work:
 
 @click.command()
 @_campaign
-@click.option("-o", "--output", type=click.Path(dir_okay=False, allow_dash=True), help="Else ID.csv; - is stdout.")
-@talks
+@click.option("-o", "--output", type=click.Path(dir_okay=False, allow_dash=True), help="Default: ID.csv; - is stdout.")
+@client_command
 def export() -> Work:
-    """Save every contact of a campaign with what became of it, as CSV."""
+    """Save every contact of a campaign with its status, as CSV."""
     from cli.campaigns import export
 
     return export
@@ -199,8 +208,8 @@ def export() -> Work:
 
 @click.command()
 @click.argument("workspace", type=click.UUID, required=False, metavar="[WORKSPACE]")
-@click.option("--watch", is_flag=True, help="Every change, as it happens; with --json a line for each.")
-@talks
+@click.option("--watch", is_flag=True, help="Show every change as it happens; with --json, a line for each.")
+@client_command
 def credit() -> Work:
     """Show the credit of a workspace."""
     from cli.credit import credit
@@ -211,8 +220,8 @@ def credit() -> Work:
 @click.command()
 @click.argument("amount")
 @_workspace
-@click.option("--reference", help="Names this top-up: sent again under the same, it is added once.")
-@talks
+@click.option("--reference", help="Name of this top-up; repeated with the same name, it is added only once.")
+@client_command
 def topup() -> Work:
     """Add AMOUNT credits to a workspace."""
     from cli.credit import top_up
@@ -222,12 +231,12 @@ def topup() -> Work:
 
 @click.command("evaluate-live")
 @_campaign
-@click.option("--seconds", type=click.IntRange(1, 3_600), default=30, show_default=True, help="How long.")
-@talks
+@click.option("--seconds", type=click.IntRange(1, 3_600), default=30, show_default=True, help="Duration.")
+@client_command
 def evaluate_live() -> Work:
-    """Have the sales worker sample its machine for some seconds, while a campaign is under way.
+    """Have the sales worker sample its machine for some seconds, while a campaign is running.
 
-    What `evaluate` does with a campaign of its own. The report is left in the worker's DATA_DIR.
+    Like `evaluate`, but for an existing campaign. The report is written to the worker's DATA_DIR.
     """
     from cli.evaluate import evaluate_live
 
@@ -240,9 +249,9 @@ COMMANDS = (
     watch,
     campaigns,
     campaign,
-    _control("pause", "Pause a campaign: nothing more of it is taken to the carrier."),
-    _control("resume", "Go on with a paused campaign."),
-    _control("cancel", "End a campaign for good; what has not gone to the carrier never will."),
+    _control("pause", "Pause a campaign: no more of its messages are submitted."),
+    _control("resume", "Resume a paused campaign."),
+    _control("cancel", "Cancel a campaign permanently; its unsent messages are never sent."),
     retry,
     export,
     credit,

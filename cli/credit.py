@@ -1,4 +1,4 @@
-"""A workspace's credit: read, watched, topped up."""
+"""Commands on a workspace's credit: show, watch, top up."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -8,16 +8,16 @@ from cli.session import Session
 
 
 async def credit(session: Session, *, workspace: str | None, watch: bool) -> bool:
-    """Show the credit; with `watch` every change, as the WebSocket tells of it, until Ctrl-C."""
+    """Show the credit; with `watch` also every change, from the WebSocket, until Ctrl-C."""
     workspace_id = await session.workspace(workspace)
     now = await session.api.credit(workspace_id)
     if not watch:
         session.screen.say(f"{now['name']} ({workspace_id}): {_amounts(now)}")
         session.screen.result(now)
         return True
-    session.screen.say(f"{now['name']} ({workspace_id}); Ctrl-C ends the watching")
+    session.screen.say(f"{now['name']} ({workspace_id}); Ctrl-C stops watching")
     before = Decimal(now["credit"])
-    async for now in session.api.credit_news(workspace_id):
+    async for now in session.api.credit_updates(workspace_id):
         change = Decimal(now["credit"]) - before
         before += change
         session.screen.say(

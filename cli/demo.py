@@ -1,4 +1,4 @@
-"""The demo: a client of the running system that sends one campaign, watches it and its credit, and checks the books."""
+"""The demo: send one campaign, watch it and the credit, and check that the books balance."""
 
 import asyncio
 from decimal import Decimal
@@ -14,34 +14,34 @@ from cli.session import Session
 from cli.watch import CreditWatch, Follower, watching_credit
 
 MESSAGE = "Hei {Contact Name}! The canteen serves salmon soup today."
-_FEW = 20  # contacts that are shown one by one
-_SETTLING = 30.0  # seconds for the last charge to come through
+_MAX_SHOWN = 20  # contacts, shown one by one
+_SETTLE_TIMEOUT = 30.0  # seconds until the last charge is in the ledger
 
 
 async def demo(session: Session, *, contacts: Path) -> bool:
-    """Send one campaign, show it, sum it up. Raises ClientError where the system did not do what it should."""
+    """Send one campaign, show it and sum it up. Raises ClientError if the result is not as expected."""
     api, screen, workspace_id = session.api, session.screen, session.settings.workspace
     async with watching_credit(api, workspace_id) as watched:
-        made = await create(api, screen, contacts, f"demo of {contacts.name}", MESSAGE, workspace_id)
-        await top_up_if_needed(api, screen, workspace_id, Decimal(made["total_cost"]))
+        created = await create(api, screen, contacts, f"demo of {contacts.name}", MESSAGE, workspace_id)
+        await top_up_if_needed(api, screen, workspace_id, Decimal(created["total_cost"]))
         before = Decimal((await api.credit(workspace_id))["credit"])
-        started = monotonic()
-        begun = await api.run(made["bulksms_id"])
-        campaign = await Follower(api, screen, watched).follow(begun)
+        started_at = monotonic()
+        started = await api.run(created["bulksms_id"])
+        campaign = await Follower(api, screen, watched).follow(started)
         credit = await _settled(api, workspace_id, before - Decimal(campaign["charged"]), watched)
-        seconds = monotonic() - started
-        if campaign["accepted"] <= _FEW:
-            await _show_contacts(api, screen, made["bulksms_id"])
+        seconds = monotonic() - started_at
+        if campaign["accepted"] <= _MAX_SHOWN:
+            await _show_contacts(api, screen, created["bulksms_id"])
         _sum_up(screen, campaign, before, credit, seconds)
-        screen.say(f"the WebSocket told {watched.ticks} times of the credit")
+        screen.say(f"the WebSocket sent {watched.updates} updates of the credit")
         if display.final(campaign) != campaign["accepted"]:
             raise ClientError(f"not every contact is final: {campaign['contacts']}", api.salesapi.url)
-        screen.say("the books balance: what is gone is what was charged, and nothing stays reserved")
+        screen.say("the books balance: the credit has decreased by exactly the charges, and nothing stays reserved")
     return True
 
 
 async def top_up_if_needed(api: Api, screen: Screen, workspace_id: str, cost: Decimal) -> None:
-    """Add what is missing to pay for `cost`."""
+    """Add the credits that are missing to pay for `cost`."""
     available = Decimal((await api.credit(workspace_id))["available"])
     if available < cost:
         await api.top_up(workspace_id, str(cost - available))
@@ -49,16 +49,16 @@ async def top_up_if_needed(api: Api, screen: Screen, workspace_id: str, cost: De
 
 
 async def _settled(api: Api, workspace_id: str, expected: Decimal, watched: CreditWatch) -> Credit:
-    """The credit once the last charge and release are through the outbox; on the WebSocket as in the database."""
-    deadline = monotonic() + _SETTLING
+    """Wait until the last charge and release are settled, and the WebSocket has sent the same credit; return it."""
+    deadline = monotonic() + _SETTLE_TIMEOUT
     while True:
         now = await api.credit(workspace_id)
-        as_it_must_be = Decimal(now["credit"]) == expected and not Decimal(now["reserved"])
-        if as_it_must_be and watched.latest.get("version") == now["version"]:
+        is_settled = Decimal(now["credit"]) == expected and not Decimal(now["reserved"])
+        if is_settled and watched.latest.get("version") == now["version"]:
             return now
         if monotonic() > deadline:
             raise ClientError(
-                f"the books do not balance: expected {expected} credits, none reserved, there are {now}", api.webapi.url
+                f"the books do not balance: expected {expected} credits and none reserved, got {now}", api.webapi.url
             )
         await asyncio.sleep(0.05)
 
@@ -75,7 +75,7 @@ async def _show_contacts(api: Api, screen: Screen, bulksms_id: str) -> None:
         for contact in await api.contacts(bulksms_id)
     ]
     columns = ("number", "name", "status", "credits", "reason")
-    screen.show(display.table_of(rows, *columns, title="Where each contact ended"))
+    screen.show(display.table_of(rows, *columns, title="Final status of each contact"))
 
 
 def _sum_up(screen: Screen, campaign: Campaign, before: Decimal, credit: Credit, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""What can go wrong between a client and a service, as people can act on it: what, where, and how to mend it."""
+"""Errors between a client and a service, for people: what is wrong, where, and how to fix it."""
 
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -7,25 +7,25 @@ from common.settings import COMMAND
 
 
 class Service(NamedTuple):
-    """A web service, where it should be."""
+    """A web service and its URL."""
 
     name: str
     url: str
 
     @property
     def settings(self) -> str:
-        """The settings that say where it is."""
+        """The settings of its address."""
         return f"{self.name.upper()}_HOST and {self.name.upper()}_PORT"
 
 
 class ClientError(Exception):
-    """Something was not done: `what`, `where`, and `how` to mend it, where that is known."""
+    """A command failed: `problem`, `where`, and `remedy` if one is known."""
 
-    def __init__(self, what: str, where: str, how: str = "") -> None:
-        super().__init__(what)
-        self.what = what
+    def __init__(self, problem: str, where: str, remedy: str = "") -> None:
+        super().__init__(problem)
+        self.problem = problem
         self.where = where
-        self.how = how
+        self.remedy = remedy
 
 
 class NotAnsweringError(ClientError):
@@ -41,32 +41,34 @@ class NotAnsweringError(ClientError):
 
 
 class RefusedError(ClientError):
-    """A service has answered, and it is no success: its problem details (RFC 9457) in words."""
+    """A service answered with an error; made of its problem details (RFC 9457)."""
 
-    def __init__(self, service: Service, asked: str, status: int, problem: dict[str, Any], retry_after: float) -> None:
-        title = problem.get("title") or f"{service.name} answered {status}"
-        detail = problem.get("detail")
+    def __init__(
+        self, service: Service, request: str, status: int, details: dict[str, Any], retry_after: float
+    ) -> None:
+        title = details.get("title") or f"{service.name} answered {status}"
+        detail = details.get("detail")
         super().__init__(
             f"{title}: {detail}" if detail else str(title),
-            f"{asked} answered {status}",
-            _how(service, status, problem, retry_after),
+            f"{request} answered {status}",
+            _remedy(service, status, details, retry_after),
         )
         self.status = status
-        self.problem = problem
+        self.details = details
         self.retry_after = retry_after
 
 
-def _how(service: Service, status: int, problem: dict[str, Any], retry_after: float) -> str:
-    """What mends it, where the answer's own detail cannot know the command for that."""
-    if status == 402 and "needed" in problem and "available" in problem:
-        missing = Decimal(problem["needed"]) - Decimal(problem["available"])
+def _remedy(service: Service, status: int, details: dict[str, Any], retry_after: float) -> str:
+    """Name the command or setting that fixes the error, which the service itself cannot know."""
+    if status == 402 and "needed" in details and "available" in details:
+        missing = Decimal(details["needed"]) - Decimal(details["available"])
         return f"`{COMMAND} topup {missing}`, then `{COMMAND} run ID`"
     if status in (429, 503):
         return f"try again in {retry_after:g} s"
     return {
         401: "set API_KEY to a key of the workspace, in the environment or in .env",
         403: "set API_KEY to a key that may do this, in the environment or in .env",
-        404: f"`{COMMAND} campaigns` lists what there is; --workspace or WORKSPACE names another workspace",
-        409: f"`{COMMAND} campaign ID` shows where it stands",
-        500: f"the log of {service.name} says more",
+        404: f"`{COMMAND} campaigns` lists the campaigns; choose another workspace with --workspace or WORKSPACE",
+        409: f"`{COMMAND} campaign ID` shows its status",
+        500: f"see the log of {service.name}",
     }.get(status, "")

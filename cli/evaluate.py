@@ -1,4 +1,4 @@
-"""Evaluating the system: a campaign for each of some files, while CPU and memory of every process are sampled."""
+"""Evaluation: run a campaign for each file while CPU and memory of every process are sampled."""
 
 import asyncio
 from collections import Counter
@@ -25,28 +25,28 @@ from local.evaluation.processes import NAMES, Processes
 from local.evaluation.report import write
 from local.evaluation.sampling import Evaluation, Progress, Sampler
 
-_SAMPLE_TIMEOUT = 30.0  # seconds to wait for one on a busy machine
-_FINISHING = 60.0  # seconds that a worker may take to draw what it has sampled
+_SAMPLE_TIMEOUT = 30.0  # seconds to wait for a sample on a busy machine
+_REPORT_TIMEOUT = 60.0  # seconds in which a worker writes its report after sampling
 
 
 async def evaluate(session: Session, *, files: Sequence[Path], folder: Path, period: float, margin: float) -> bool:
     """Run a campaign for each file, with a sample every `period` seconds, from `margin` seconds before it to after it.
 
-    Leaves the samples, plots and a report in `folder`.
+    Writes the samples, plots and a report to `folder`.
     """
     if missing := NAMES - Processes(session.settings).find().keys():
-        session.screen.say(f"not on this machine, so not sampled: {', '.join(sorted(missing))}")
-    made = [await _campaign(session, name, file, period, margin) for name, file in _names(files)]
-    report = await asyncio.to_thread(write, folder, made)
+        session.screen.say(f"not found on this machine, and not sampled: {', '.join(sorted(missing))}")
+    evaluations = [await _campaign(session, name, file, period, margin) for name, file in _names(files)]
+    report = await asyncio.to_thread(write, folder, evaluations)
     columns = ("file", "contacts", "seconds", "peak CPU", "peak memory", "charged")
-    session.screen.show(display.table_of([_row(one) for one in made], *columns, right=columns[1:]))
-    session.screen.say(f"peaks are of all processes together; by process, and plots: {report}")
+    session.screen.show(display.table_of([_row(evaluation) for evaluation in evaluations], *columns, right=columns[1:]))
+    session.screen.say(f"peaks are totals of all processes; for each process and plots see {report}")
     session.screen.result({"report": str(report)})
     return True
 
 
 def _names(files: Sequence[Path]) -> list[tuple[str, Path]]:
-    """A name for each file's evaluation: its own, numbered where it comes again."""
+    """A name for each file's evaluation: that of the file, with a number if it is repeated."""
     seen: Counter[str] = Counter()
     named = []
     for file in files:
@@ -55,18 +55,25 @@ def _names(files: Sequence[Path]) -> list[tuple[str, Path]]:
     return named
 
 
-def _row(one: Evaluation) -> tuple[str, ...]:
-    peak = one.peak_of_all
-    seconds = "" if one.seconds is None else f"{one.seconds:.1f}"
-    return one.name, f"{one.contacts:,}", seconds, f"{peak.cpu:.0f} %", f"{peak.memory:.0f} MB", str(one.end.charged)
+def _row(evaluation: Evaluation) -> tuple[str, ...]:
+    peak = evaluation.peak_of_all
+    seconds = "" if evaluation.seconds is None else f"{evaluation.seconds:.1f}"
+    return (
+        evaluation.name,
+        f"{evaluation.contacts:,}",
+        seconds,
+        f"{peak.cpu:.0f} %",
+        f"{peak.memory:.0f} MB",
+        str(evaluation.end.charged),
+    )
 
 
 async def _campaign(session: Session, name: str, file: Path, period: float, margin: float) -> Evaluation:
     api, screen, workspace_id = session.api, session.screen, session.settings.workspace
-    made = await create(api, screen, file, f"evaluation of {file.name}", MESSAGE, workspace_id)
-    bulksms_id = made["bulksms_id"]
-    await top_up_if_needed(api, screen, workspace_id, Decimal(made["total_cost"]))
-    sampler = Sampler(Processes(session.settings), lambda: _look(api, bulksms_id), period)
+    created = await create(api, screen, file, f"evaluation of {file.name}", MESSAGE, workspace_id)
+    bulksms_id = created["bulksms_id"]
+    await top_up_if_needed(api, screen, workspace_id, Decimal(created["total_cost"]))
+    sampler = Sampler(Processes(session.settings), lambda: _progress(api, bulksms_id), period)
     async with watching_credit(api, workspace_id) as watched, _sampling(sampler, margin):
         await Follower(api, screen, watched).follow(await api.run(bulksms_id))
     return Evaluation(name, bulksms_id, sampler.samples)
@@ -74,7 +81,7 @@ async def _campaign(session: Session, name: str, file: Path, period: float, marg
 
 @asynccontextmanager
 async def _sampling(sampler: Sampler, margin: float) -> AsyncIterator[None]:
-    """Samples are taken meanwhile, and for `margin` seconds before and after: at least one in each."""
+    """Take samples during the block, and for `margin` seconds before and after: at least one in each."""
     task = asyncio.create_task(sampler.run())
     try:
         await _wait_for_sample(sampler, margin)
@@ -87,12 +94,12 @@ async def _sampling(sampler: Sampler, margin: float) -> AsyncIterator[None]:
 
 
 async def _wait_for_sample(sampler: Sampler, margin: float) -> None:
-    """Wait `margin` seconds, and until a sample was taken in this time; no longer than 30 s if the system is away."""
+    """Wait `margin` seconds and for a sample taken from now on; at most 30 s if the system does not answer."""
     with suppress(TimeoutError):
         await asyncio.gather(asyncio.sleep(margin), asyncio.wait_for(sampler.next_sample(), _SAMPLE_TIMEOUT))
 
 
-async def _look(api: Api, bulksms_id: str) -> Progress:
+async def _progress(api: Api, bulksms_id: str) -> Progress:
     campaign = await api.campaign(bulksms_id)
     credit = await api.credit(campaign["workspace_id"])
     return Progress(
@@ -110,22 +117,22 @@ def _moment(text: str | None) -> datetime | None:
 
 
 async def evaluate_live(session: Session, *, bulksms_id: str, seconds: int) -> bool:
-    """Have the sales worker sample the machine that it runs on for some seconds, while a campaign is under way."""
+    """Have the sales worker sample its machine for some seconds, while a campaign is running."""
     jobs = JobQueue.connect(session.settings.redis_url)
     try:
-        asked = jobs.call(SALES_QUEUE, GENERATE_SYSTEM_STAT, bulksms_id, seconds, timeout=seconds + _FINISHING)
-        report = await _with_bar(session, asyncio.ensure_future(asked), seconds)
+        call = jobs.call(SALES_QUEUE, GENERATE_SYSTEM_STAT, bulksms_id, seconds, timeout=seconds + _REPORT_TIMEOUT)
+        report = await _with_bar(session, asyncio.ensure_future(call), seconds)
     except JobsUnavailableError as error:
         raise ClientError(
-            str(error), jobs.address, f"`{COMMAND} up` starts everything; REDIS_URL says where Redis is"
+            str(error), jobs.address, f"`{COMMAND} up` starts everything; for another Redis set REDIS_URL"
         ) from None
     finally:
         await jobs.close()
     if report is None:
         raise ClientError(
-            f"the sales worker could see nothing of campaign {bulksms_id}",
+            f"the sales worker could not sample campaign {bulksms_id}",
             session.api.salesapi.url,
-            f"`{COMMAND} campaigns` lists what there is; the worker's log says what it missed",
+            f"`{COMMAND} campaigns` lists the campaigns; the worker's log has the reason",
         )
     session.screen.say(f"the report is {report}; samples and the plot are beside it, on the worker's machine")
     session.screen.result({"report": report})
@@ -133,10 +140,10 @@ async def evaluate_live(session: Session, *, bulksms_id: str, seconds: int) -> b
 
 
 async def _with_bar(session: Session, work: "asyncio.Future[str | None]", seconds: int) -> str | None:
-    begun = monotonic()
+    started_at = monotonic()
     with ProgressBar(console=session.screen.console, transient=True, disable=not session.screen.live) as bar:
         task = bar.add_task("sampling", total=seconds)
         while not work.done():
             await asyncio.wait((work,), timeout=0.2)
-            bar.update(task, completed=min(seconds, monotonic() - begun))
+            bar.update(task, completed=min(seconds, monotonic() - started_at))
     return work.result()

@@ -1,4 +1,4 @@
-"""Sending: a CSV becomes a campaign, its owner agrees to what it costs, it runs, and is watched to its end."""
+"""Commands that send: create a campaign of a CSV, confirm its cost, run it, and watch it to its end."""
 
 import os
 from collections.abc import Iterator
@@ -11,13 +11,13 @@ from typing import Any, BinaryIO
 from rich.progress import wrap_file
 
 from cli.api import Api
-from cli.display import Screen, local, some
+from cli.display import Screen, local, plural
 from cli.errors import ClientError, RefusedError
 from cli.session import Session
 from cli.watch import follow, sum_up
 from common.settings import COMMAND
 
-_SHOWN = 10  # rejected rows
+_MAX_SHOWN = 10  # rejected rows
 
 
 async def send(
@@ -31,25 +31,29 @@ async def send(
     yes: bool,
     watch: bool | None,
 ) -> bool:
-    """Create, show, ask, run, watch. True if the campaign was completed, or started where it is not watched."""
+    """Create, show, confirm, run and watch a campaign. True if it was completed, or started without watching."""
     api, screen = session.api, session.screen
     workspace_id = await session.workspace(workspace)
-    made = await create(api, screen, file, name or file.stem, message, workspace_id)
+    created = await create(api, screen, file, name or file.stem, message, workspace_id)
     available = Decimal((await api.credit(workspace_id))["available"])
     screen.say(
-        f"at most {some(made['segments'], 'segment')} of {made['encoding']} each; "
-        f"{available} credits available, {available - Decimal(made['total_cost'])} afterwards"
+        f"at most {plural(created['segments'], 'segment')} of {created['encoding']} each; "
+        f"{available} credits available, {available - Decimal(created['total_cost'])} afterwards"
     )
     if not yes and not screen.confirm("Send it?"):
-        screen.say(f"not sent; `{COMMAND} run {made['bulksms_id']}` sends it")
+        screen.say(f"not sent; `{COMMAND} run {created['bulksms_id']}` sends it")
         return False
     return await run(
-        session, bulksms_id=made["bulksms_id"], schedule=schedule, watch=watch, rejected_rows=made["rejected_rows"]
+        session,
+        bulksms_id=created["bulksms_id"],
+        schedule=schedule,
+        watch=watch,
+        rejected_rows=created["rejected_rows"],
     )
 
 
 async def run(session: Session, *, bulksms_id: str, schedule: datetime | None, watch: bool | None, **more: Any) -> bool:
-    """Start a campaign, now or at a time, and watch it, if not told otherwise and it does start now.
+    """Start a campaign, now or at a time; by default watch it if it starts now.
 
     `more`: members to add to the JSON.
     """
@@ -67,27 +71,27 @@ async def run(session: Session, *, bulksms_id: str, schedule: datetime | None, w
 
 
 async def create(api: Api, screen: Screen, file: Path, name: str, message: str, workspace_id: str) -> dict[str, Any]:
-    """Upload the contacts of a CSV, and say what was taken of it and what not."""
+    """Upload the contacts of a CSV, and show what was accepted and rejected."""
     fields = {"name": name, "message": message, "workspace_id": workspace_id}
     try:
         with _uploading(screen, file) as contacts:
-            made = await api.create(contacts, file.name, **fields)
+            created = await api.create(contacts, file.name, **fields)
     except RefusedError as error:
-        show_rejected(screen, error.problem.get("rejected_rows", []))
+        show_rejected(screen, error.details.get("rejected_rows", []))
         raise
     except OSError as error:
         raise ClientError(f"the file cannot be read: {os.strerror(error.errno or 0)}", str(file)) from None
     screen.say(
-        f"created campaign {made['bulksms_id']}: {made['accepted']} contacts accepted, "
-        f"{made['rejected']} rejected, {made['duplicate']} duplicate; costs {made['total_cost']} credits"
+        f"created campaign {created['bulksms_id']}: {created['accepted']} contacts accepted, "
+        f"{created['rejected']} rejected, {created['duplicate']} duplicate; costs {created['total_cost']} credits"
     )
-    show_rejected(screen, made["rejected_rows"], made["rejected"] + made["duplicate"])
-    return made
+    show_rejected(screen, created["rejected_rows"], created["rejected"] + created["duplicate"])
+    return created
 
 
 @contextmanager
 def _uploading(screen: Screen, file: Path) -> Iterator[BinaryIO]:
-    """The file, open, with a bar on the screen for what has been read of it."""
+    """Open the file, with a progress bar for the part that has been read."""
     size = file.stat().st_size
     with (
         file.open("rb") as raw,
@@ -99,8 +103,8 @@ def _uploading(screen: Screen, file: Path) -> Iterator[BinaryIO]:
 
 
 def show_rejected(screen: Screen, rows: list[dict[str, Any]], count: int = 0) -> None:
-    """The first rows that were not taken, and why; there are `count` in all."""
-    for row in rows[:_SHOWN]:
+    """Show the first rejected rows and their reasons; `count` is the total."""
+    for row in rows[:_MAX_SHOWN]:
         screen.say(f"  line {row['line']}: {row['value']!r}: {row['reason']}")
-    if count > _SHOWN:
-        screen.say(f"  and {count - _SHOWN:,} more")
+    if count > _MAX_SHOWN:
+        screen.say(f"  and {count - _MAX_SHOWN:,} more")

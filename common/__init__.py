@@ -1,1 +1,1 @@
-"""What every process of the system needs, and nothing of its domains."""
+"""The runtime kernel that every process shares; it knows nothing of the domains."""

@@ -1,7 +1,7 @@
-"""arq's worker, made to outlive whatever Redis holds and does: the only module that touches arq's insides.
+"""arq's worker, hardened against unreadable data in Redis and against Redis restarts.
 
-What is replaced here was read in arq 0.28.0; read it again before another version is taken. docs/adr tells what would
-replace arq.
+The only module that touches arq's internals. The methods replaced here are those of arq 0.28.0: compare them before
+upgrading. docs/adr says what would replace arq.
 """
 
 import asyncio
@@ -34,12 +34,12 @@ from common.topology import JOBS
 from common.web import request_id
 
 if arq.VERSION != "0.28.0":
-    raise ImportError(f"common/arq_worker.py replaces methods of arq 0.28.0, here is {arq.VERSION}: compare them first")
+    raise ImportError(f"common/arq_worker.py replaces methods of arq 0.28.0, not of {arq.VERSION}: compare them first")
 
-_LONGEST_STOP = 8  # seconds from SIGTERM to the end of a worker
+_STOP_TIMEOUT = 8  # seconds from SIGTERM to the end of a worker
 _POLL_AGAIN = 0.2  # seconds
 
-# What passes by the retries of the connection, such as a server that ends a connection while it is being made.
+# What passes by the retries of the connection, such as a server that ends a connection while it is being opened.
 REDIS_AWAY = (RedisConnectionError, RedisTimeoutError, OSError)
 
 log = structlog.get_logger()
@@ -58,12 +58,12 @@ class _StoredJob(NamedTuple):
 
 
 def decode_job(data: bytes) -> Any:
-    """A job, or a result, as plain data; of a job each member is of the type that arq relies on.
+    """Decode a job or a result, and check that each member of a job has the type that arq relies on.
 
-    Raises ValueError or msgspec.MsgspecError, which arq answers by failing the job.
+    Raises ValueError or msgspec.MsgspecError; arq then fails the job.
     """
     decoded = decode(data)
-    if isinstance(decoded, dict) and "f" in decoded and "s" not in decoded:  # a result tells its success in "s"
+    if isinstance(decoded, dict) and "f" in decoded and "s" not in decoded:  # only a result has "s", its success
         try:
             msgspec.convert([decoded.get(name) for name in _StoredJob._fields], _StoredJob)
         except msgspec.ValidationError:
@@ -73,7 +73,7 @@ def decode_job(data: bytes) -> Any:
 
 
 async def _poll_iteration(worker: Worker) -> None:
-    """Worker._poll_iteration, which ends the worker when Redis ends a new connection, or the queue is not a queue."""
+    """Run Worker._poll_iteration, which ends the worker if Redis ends a new connection, or the key is no sorted set."""
     try:
         await _arq_poll_iteration(worker)
     except REDIS_AWAY as error:
@@ -84,16 +84,16 @@ async def _poll_iteration(worker: Worker) -> None:
         if "WRONGTYPE" not in str(error):
             raise
         count_failure("queue", "not a queue")
-        log.error("dropped what stood in the queue's place", queue=worker.queue_name, reason=str(error))
+        log.error("deleted a key of the wrong type under the queue's name", queue=worker.queue_name, reason=str(error))
         await worker.pool.delete(worker.queue_name)
 
 
 async def _run_job(worker: Worker, job_id: str, score: int) -> None:
-    """Worker.run_job, whose error would end the worker: a job that cannot be run is dropped."""
+    """Run Worker.run_job, whose error would end the worker, and drop a job that cannot be run."""
     try:
         await _arq_run_job(worker, job_id, score)
     except REDIS_AWAY as error:
-        log.warning("a job is left in its queue, it is found again", job_id=job_id, reason=str(error))
+        log.warning("a job stays in its queue until redis answers again", job_id=job_id, reason=str(error))
     except Exception as error:
         count_failure("queue", "job that cannot be run")
         log.error("dropped a job that cannot be run", queue=worker.queue_name, job_id=job_id, exc_info=error)
@@ -101,9 +101,9 @@ async def _run_job(worker: Worker, job_id: str, score: int) -> None:
 
 
 async def _start_jobs(worker: Worker, job_ids: list[bytes]) -> None:
-    """Worker.start_jobs, which ends the worker if an id is not text, or Redis goes away after its WATCH.
+    """Run Worker.start_jobs, which ends the worker if an id is not valid UTF-8, or Redis goes away after its WATCH.
 
-    By then it has taken a slot for the job that it did not start: give that back, the next poll finds the job again.
+    After a failed WATCH, release the slot of the job that was not started: the next poll finds the job again.
     """
     readable = []
     for job_id in job_ids:
@@ -112,7 +112,7 @@ async def _start_jobs(worker: Worker, job_ids: list[bytes]) -> None:
         except UnicodeDecodeError:
             count_failure("queue", "member that is no job id")
             if _may_log():
-                log.error("dropped a member of the queue that is no job id", queue=worker.queue_name)
+                log.error("dropped a member of the queue that is not a valid job id", queue=worker.queue_name)
             await _drop(worker, job_id)
         else:
             readable.append(job_id)
@@ -131,11 +131,11 @@ async def _drop(worker: Worker, job_id: bytes) -> None:
 
 
 def _handle_sig(worker: Worker, signum: signal.Signals) -> None:
-    """Worker.handle_sig, with an end to it: a worker that stops must not wait for Redis long.
+    """Run Worker.handle_sig with a time limit: a stopping worker must not wait long for Redis.
 
-    Nothing is lost by the alarm: what a worker had not finished is in the databases, and found again.
+    The alarm loses nothing: unfinished work is in the databases and is picked up again.
     """
-    signal.alarm(_LONGEST_STOP)
+    signal.alarm(_STOP_TIMEOUT)
     _arq_handle_sig(worker, signum)
     if sys.version_info < (3, 12):
         _cancel_until_done(worker)
@@ -144,8 +144,8 @@ def _handle_sig(worker: Worker, signum: signal.Signals) -> None:
 def _cancel_until_done(worker: Worker) -> None:
     """Cancel the worker's main task until it has ended.
 
-    asyncio.wait_for, in which redis-py sends its commands, loses a cancellation that comes in the moment in which it is
-    done (before Python 3.12, https://github.com/python/cpython/issues/86296): the worker would go on as if never told.
+    Before Python 3.12, asyncio.wait_for (which redis-py uses) loses a cancellation that arrives at the moment when it
+    completes (https://github.com/python/cpython/issues/86296), and the worker would keep running.
     """
     if worker.main_task is not None and not worker.main_task.done():
         worker.main_task.cancel()
@@ -158,7 +158,7 @@ async def _log_redis_info(redis: Redis, log_func: Callable[[str], Any]) -> None:
 
 _arq_handle_sig, _arq_start_jobs = Worker.handle_sig, Worker.start_jobs
 _arq_run_job, _arq_poll_iteration = Worker.run_job, Worker._poll_iteration
-# The arq command makes the Worker, so its class is changed.
+# The arq command creates the Worker, so the class itself is patched.
 setattr(arq.worker, "log_redis_info", _log_redis_info)  # noqa: B010
 Worker.handle_sig = _handle_sig  # type: ignore[assignment]
 Worker.start_jobs = _start_jobs  # type: ignore[assignment]
@@ -167,7 +167,7 @@ Worker._poll_iteration = _poll_iteration  # type: ignore[assignment]
 
 
 def job(work: WorkerCoroutine) -> WorkerCoroutine:
-    """A job for a worker's functions: counted, its log lines are of the request that sent it, its span under theirs."""
+    """Decorate a job function: count it, and join its log lines and its span to the request that sent it."""
 
     @wraps(work)
     async def run(ctx: dict[str, Any], *args: Any, traceparent: str | None = None) -> Any:
@@ -184,17 +184,17 @@ def job(work: WorkerCoroutine) -> WorkerCoroutine:
 
 
 def every(seconds: int) -> set[int]:
-    """The seconds of a minute at which a cron job of this period runs."""
+    """The seconds of a minute at which a cron job with this period (seconds) runs."""
     return set(range(0, 60, seconds))
 
 
 def use_uvloop() -> None:
-    """Make uvloop the loop that the arq command will run its worker on; a worker's module calls this."""
+    """Set uvloop as the loop on which the arq command runs its worker; called by each worker module."""
     asyncio.set_event_loop(new_event_loop())
 
 
 async def start(ctx: dict[str, Any], runtime: Runtime, first: Sequence[str]) -> None:
-    """A worker's `on_startup`: start the runtime, wait for the dependencies that its jobs cannot do without."""
+    """Implement a worker's `on_startup`: start the runtime and wait for the dependencies in `first`."""
     ctx["runtime"] = runtime
     await runtime.start(first)
     ctx["failing"] = asyncio.create_task(_end_on_failure(runtime))
@@ -202,13 +202,13 @@ async def start(ctx: dict[str, Any], runtime: Runtime, first: Sequence[str]) -> 
 
 
 async def _end_on_failure(runtime: Runtime) -> None:
-    """Have arq stop the worker when a background task cannot be kept running."""
+    """Stop the worker when a background task cannot be kept running."""
     await runtime.failed()
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 async def stop(ctx: dict[str, Any]) -> None:
-    """A worker's `on_shutdown`: stop the runtime; the process ends with the code FAILED if that is why."""
+    """Implement a worker's `on_shutdown`: stop the runtime; exit with FAILED if a background task has failed."""
     runtime: Runtime = ctx["runtime"]
     await runtime.stop()
     if runtime.has_failed:

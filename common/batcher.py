@@ -1,4 +1,4 @@
-"""Gathers items that come one by one, and hands them on together."""
+"""Collects items that arrive one by one, and sends them in batches."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,9 +12,9 @@ T = TypeVar("T")
 
 
 class Batcher(Generic[T]):
-    """Hands items on together: what comes first at once, what comes within the next `period` seconds as one batch.
+    """Sends the first items at once, and those of the next `period` seconds as one batch of up to `most` items.
 
-    What it still holds when the process ends is gone: only for items that a database holds as well.
+    Unsent items are lost when the process ends: only for items that a database holds as well.
     """
 
     def __init__(self, send: Callable[[list[T]], Awaitable[None]], *, period: float, most: int = 1_000) -> None:
@@ -25,12 +25,12 @@ class Batcher(Generic[T]):
         self._wake = asyncio.Event()
 
     def add(self, items: Sequence[T]) -> None:
-        """Hand these on soon, at most `most` at once."""
+        """Add items to the next batch."""
         self._items += items
         self._wake.set()
 
     async def run(self) -> None:
-        """Hand on until cancelled."""
+        """Send batches until cancelled."""
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -39,7 +39,5 @@ class Batcher(Generic[T]):
                 try:
                     await self._send(batch)
                 except Exception as error:
-                    log.error(
-                        "a batch was not handed on; a database holds it as well", items=len(batch), exc_info=error
-                    )
+                    log.error("a batch was not sent; the database still holds it", items=len(batch), exc_info=error)
             await asyncio.sleep(self._period)

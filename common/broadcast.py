@@ -1,7 +1,7 @@
-"""KrispBroadcast: news over Redis pub/sub, fanned out inside a process to any number of listeners.
+"""KrispBroadcast: events over Redis pub/sub, delivered inside a process to any number of subscriptions.
 
-News may be missed (Redis forgets it at once), so it always holds the whole current state of its topic: a listener that
-is slow finds the latest of each topic, never a queue of the past. Topics may be paths: who listens to `a` hears `a/b`.
+Pub/sub may lose events, so each one carries the whole current state of its topic: a slow subscriber finds the latest
+event of each topic, never a growing queue. Topics may be paths: a subscription to `a` also receives `a/b`.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from common.topology import published, received
 log = structlog.get_logger()
 
 
-class News(NamedTuple):
+class Event(NamedTuple):
     """The state of a topic on a channel, as JSON."""
 
     channel: str
@@ -37,26 +37,27 @@ class _Envelope(msgspec.Struct):
 
 
 class Subscription:
-    """A listener's mailbox: the latest news of each topic, in the order in which the topics first had some.
+    """The latest unread event of each topic, in the order in which the topics became unread.
 
-    `at_once` is offered news for which nothing older waits, and says whether it took it: what is left is for `get`.
+    `deliver_now` is called with an event while nothing older is unread; where it returns False, the event is kept for
+    `get`.
     """
 
-    def __init__(self, at_once: Callable[[News], bool] | None = None) -> None:
-        self._at_once = at_once
-        self._latest: dict[tuple[str, str], News] = {}
+    def __init__(self, deliver_now: Callable[[Event], bool] | None = None) -> None:
+        self._deliver_now = deliver_now
+        self._latest: dict[tuple[str, str], Event] = {}
         self._reader: asyncio.Future[None] | None = None
 
-    def put(self, news: News) -> None:
-        """Replace what is still unread of the same topic."""
-        if self._at_once is not None and not self._latest and self._at_once(news):
+    def put(self, event: Event) -> None:
+        """Add an event; it replaces an unread one of the same topic."""
+        if self._deliver_now is not None and not self._latest and self._deliver_now(event):
             return
-        self._latest[news.channel, news.topic] = news
+        self._latest[event.channel, event.topic] = event
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
 
-    async def get(self) -> News:
-        """Wait for the next news; for one reader."""
+    async def get(self) -> Event:
+        """Wait for the next event; there is one reader."""
         if not self._latest:
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
@@ -64,15 +65,15 @@ class Subscription:
 
 
 class KrispBroadcast:
-    """Publishes news on channels and hands what comes in on them to the process's listeners.
+    """Publishes events on channels, and delivers those received to the process's subscriptions.
 
-    A process that only publishes needs no `run`.
+    A process that only publishes does not call `run`.
     """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._listeners: dict[tuple[str, str | None], set[Subscription]] = defaultdict(set)
-        self._fresh: dict[tuple[str, str], News] = {}
+        self._subscriptions: dict[tuple[str, str | None], set[Subscription]] = defaultdict(set)
+        self._undelivered: dict[tuple[str, str], Event] = {}
         self._arrived = asyncio.Event()
         self._channels: set[str] = set()
         self._changed = asyncio.Event()
@@ -81,15 +82,15 @@ class KrispBroadcast:
 
     @classmethod
     def connect(cls, url: str) -> "KrispBroadcast":
-        """A broadcast on the Redis at `url`; connects at first use."""
+        """Create a broadcast on the Redis at `url`; it connects at first use."""
         return cls(connect(url))
 
-    def expect(self, channel: str, kind: Any) -> None:
-        """Messages of a channel are JSON of this type; others are dropped and counted before any listener sees them."""
+    def register_type(self, channel: str, kind: Any) -> None:
+        """Set the type of a channel's messages, in JSON; any other message is dropped and counted as a failure."""
         self._decoders[channel] = msgspec.json.Decoder(kind)
 
     async def publish(self, channel: str, topic: str, data: bytes) -> None:
-        """Tell the state of a topic, as JSON, to whoever listens. Raises RedisError or OSError."""
+        """Publish the state of a topic, as JSON. Raises RedisError or OSError."""
         counters[published(channel)] += 1
         await self._redis.publish(channel, msgspec.json.encode(_Envelope(topic, msgspec.Raw(data))))
 
@@ -98,14 +99,14 @@ class KrispBroadcast:
         self,
         channels: str | Sequence[str],
         topics: Iterable[str] | None = None,
-        at_once: Callable[[News], bool] | None = None,
+        deliver_now: Callable[[Event], bool] | None = None,
     ) -> Iterator[Subscription]:
-        """Listen to a channel or several, to all their topics or only to some, while the block runs."""
+        """Subscribe to one or more channels, to all topics or only to some, while the block runs."""
         names = [channels] if isinstance(channels, str) else list(channels)
         keys = [(name, topic) for name in names for topic in ([None] if topics is None else topics)]
-        subscription = Subscription(at_once)
+        subscription = Subscription(deliver_now)
         for key in keys:
-            self._listeners[key].add(subscription)
+            self._subscriptions[key].add(subscription)
         if not self._channels.issuperset(names):
             self._channels.update(names)
             self._changed.set()
@@ -113,52 +114,52 @@ class KrispBroadcast:
             yield subscription
         finally:
             for key in keys:
-                self._listeners[key].discard(subscription)
-                if not self._listeners[key]:
-                    del self._listeners[key]
+                self._subscriptions[key].discard(subscription)
+                if not self._subscriptions[key]:
+                    del self._subscriptions[key]
 
     def topics(self, channel: str) -> list[str]:
-        """The topics of a channel that someone listens to."""
-        return [topic for name, topic in self._listeners if name == channel and topic is not None]
+        """The topics of a channel that have a subscription."""
+        return [topic for name, topic in self._subscriptions if name == channel and topic is not None]
 
-    def deliver(self, news: News) -> None:
-        """Hand news to this process's listeners, if nothing newer on its topic comes before their turn."""
-        self._fresh[news.channel, news.topic] = news
+    def deliver(self, event: Event) -> None:
+        """Deliver an event to this process's subscriptions, unless a newer one of its topic replaces it before."""
+        self._undelivered[event.channel, event.topic] = event
         self._arrived.set()
 
     async def run(self) -> None:
-        """Receive and hand out until cancelled."""
-        await asyncio.gather(self._receive_always(), self._hand_out())
+        """Receive and deliver events until cancelled."""
+        await asyncio.gather(self._receive_always(), self._deliver_always())
 
-    async def _hand_out(self) -> None:
-        """Hand out what is fresh, and rest as long as that took: with many listeners, less often."""
+    async def _deliver_always(self) -> None:
+        """Deliver in rounds, with a pause after each as long as the round: less often with many subscriptions."""
         clock = asyncio.get_running_loop().time
         while True:
             await self._arrived.wait()
             self._arrived.clear()
-            fresh, self._fresh = self._fresh, {}
-            begun = clock()
-            for news in fresh.values():
-                self._put(news)
-            await asyncio.sleep(clock() - begun)
+            events, self._undelivered = self._undelivered, {}
+            started_at = clock()
+            for event in events.values():
+                self._put(event)
+            await asyncio.sleep(clock() - started_at)
 
-    def _put(self, news: News) -> None:
-        for topic in {news.topic, news.topic.partition("/")[0], None}:
-            for subscription in list(self._listeners.get((news.channel, topic), ())):
+    def _put(self, event: Event) -> None:
+        for topic in {event.topic, event.topic.partition("/")[0], None}:
+            for subscription in list(self._subscriptions.get((event.channel, topic), ())):
                 try:
-                    subscription.put(news)
-                except Exception as error:  # one listener's fault is not to be the others'
-                    count_failure("observer", f"listener of {news.channel}")
-                    log.error("a listener has failed", channel=news.channel, exc_info=error)
+                    subscription.put(event)
+                except Exception as error:  # the other subscriptions still get the event
+                    count_failure("observer", f"listener of {event.channel}")
+                    log.error("a subscription failed to take an event", channel=event.channel, exc_info=error)
 
     async def _receive_always(self) -> None:
-        """Receive; connect again, with backoff, when Redis was away."""
+        """Receive events; reconnect with backoff when Redis does not answer."""
         waits = backoff(0.05, 1.0)
         while True:
             try:
                 await self._receive()
             except REDIS_GONE as error:
-                log.warning("lost the news channel, connecting again", reason=str(error))
+                log.warning("the pub/sub connection was lost, reconnecting", reason=str(error))
                 await asyncio.sleep(next(waits))
             else:
                 waits = backoff(0.05, 1.0)
@@ -187,7 +188,7 @@ class KrispBroadcast:
                 log.warning("dropped a message that cannot be read", channel=channel, reason=str(error))
         else:
             counters[received(channel)] += 1
-            self.deliver(News(channel, envelope.topic, bytes(envelope.data)))
+            self.deliver(Event(channel, envelope.topic, bytes(envelope.data)))
 
     async def check(self) -> None:
         """Raise if Redis does not answer."""

@@ -1,4 +1,4 @@
-"""A PostgreSQL database as the services use it: a pool that outlives restarts of the server."""
+"""A PostgreSQL database behind a connection pool that survives restarts of the server."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +12,7 @@ from common.observability.counters import counters
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
-# The server is gone, going or coming, or has ended this connection: the same call may succeed later.
+# The server is down, stopping or starting, or has closed this connection: the same call may succeed later.
 UNAVAILABLE = (
     OSError,
     TimeoutError,
@@ -23,12 +23,12 @@ UNAVAILABLE = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.InternalClientError,
 )
-# Two transactions stood in each other's way: the same transaction, run again, passes.
+# Two transactions conflicted: the same transaction succeeds when it is run again.
 COLLISION = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 
 async def _nothing(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    """For the pool: our statements leave no state in a session, and its reset would cost each a second round trip."""
+    """Replace the pool's reset: our statements leave no session state, and a reset costs a second round trip."""
 
 
 class Database:
@@ -36,13 +36,13 @@ class Database:
 
     def __init__(self, name: str, dsn: str, connections: int = 10) -> None:
         self.name = name
-        self.address = urlsplit(dsn).netloc.rpartition("@")[2] or "its socket"
+        self.address = urlsplit(dsn).netloc.rpartition("@")[2] or "a local socket"
         self._dsn = dsn
         self._connections = connections
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
     async def open(self) -> None:
-        """Make the pool; it connects at first use."""
+        """Create the pool; it connects at first use."""
         self._pool = await asyncpg.create_pool(
             self._dsn, min_size=0, max_size=self._connections, timeout=5, command_timeout=60, reset=_nothing
         )
@@ -51,12 +51,12 @@ class Database:
         """Raise if the database does not answer or is not migrated."""
         async with self.connection() as connection:
             if not await connection.fetchval("SELECT to_regclass('alembic_version') IS NOT NULL"):
-                raise RuntimeError("no tables: run its migrations (alembic upgrade heads)")
+                raise RuntimeError("the database has no tables: run the migrations (alembic upgrade heads)")
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection from the pool."""
-        assert self._pool is not None, "open() comes first"
+        assert self._pool is not None, "call open() first"
         counters[self.name] += 1
         async with self._pool.acquire(timeout=10) as connection:
             yield connection
@@ -68,6 +68,6 @@ class Database:
             yield connection
 
     async def close(self) -> None:
-        """Give the connections back to the server; never hang on a server that does not answer."""
+        """Close all connections at once, without waiting for a server that does not answer."""
         if self._pool is not None:
             self._pool.terminate()

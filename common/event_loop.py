@@ -1,4 +1,4 @@
-"""The event loop of every process: uvloop's, or asyncio's own on Windows, which uvloop does not know."""
+"""The event loop of every process: uvloop's, or asyncio's own on Windows, which uvloop does not support."""
 
 import asyncio
 import sys

@@ -1,6 +1,6 @@
 """Jobs between the services: arq queues on Redis, with messages that are plain data.
 
-Redis is only transport. Whoever sends a job has its content in a database, and sends it again if nothing came of it.
+Redis is only transport: the sender of a job keeps its content in a database, and sends it again until it is done.
 """
 
 import time
@@ -25,16 +25,16 @@ from common.observability.counters import counters
 from common.redis import REDIS_GONE, address
 from common.web import request_id
 
-_MOST_RUNNING = 1_000  # jobs of a queue that all its workers may have begun
+_MAX_RUNNING = 1_000  # jobs of a queue that all its workers run at once
 
 log = structlog.get_logger()
 
-# OSError beside redis-py's own, against its annotation: a refused connection reaches its retries as that.
+# redis-py's annotation allows only its own errors, but a refused connection reaches its retries as an OSError.
 _RETRIED: Any = (RedisConnectionError, RedisTimeoutError, OSError, RuntimeError)
 
 
 def encode(value: Any) -> bytes:
-    """A job as it stands in Redis. Not pickle, arq's default: who can write to Redis must not run code here."""
+    """Encode a job for Redis. Not with pickle, arq's default: write access to Redis must not mean code execution."""
     return msgspec.msgpack.encode(value, enc_hook=repr)
 
 
@@ -42,18 +42,18 @@ decode = msgspec.msgpack.decode
 
 
 class JobsUnavailableError(Exception):
-    """Redis does not answer, or no worker has done the job in time."""
+    """Redis does not answer, or no worker has finished the job in time."""
 
 
 class Waiting(NamedTuple):
-    """Jobs that are due and not begun, and the seconds that the first of them has waited."""
+    """The number of due jobs that no worker has started, and the age of the oldest in seconds."""
 
     jobs: int
     oldest: float
 
 
 class JobQueue:
-    """Sends jobs, from a process that cannot wait for Redis: a call fails within seconds if it is gone."""
+    """Sends jobs; a call fails within seconds if Redis does not answer."""
 
     def __init__(self, redis: ArqRedis, address: str) -> None:
         self.address = address
@@ -61,11 +61,11 @@ class JobQueue:
 
     @classmethod
     def connect(cls, url: str) -> "JobQueue":
-        """A queue on the Redis at `url`; connects at first use."""
+        """Create a queue on the Redis at `url`; it connects at first use."""
         return cls(_connect(url, topology.GENERAL_QUEUE, Retry(NoBackoff(), 1, _RETRIED)), address(url))
 
     async def send(self, queue: str, job: str, *args: Any, job_id: str | None = None) -> None:
-        """Put a job into a queue; with `job_id`, only if that one is not waiting or running there.
+        """Enqueue a job; with `job_id`, only if no job with this id is waiting or running there.
 
         Raises JobsUnavailableError.
         """
@@ -76,7 +76,7 @@ class JobQueue:
             raise JobsUnavailableError(f"redis does not answer: {error}") from error
 
     async def call(self, queue: str, job: str, *args: Any, timeout: float) -> Any:
-        """Send a job and wait up to `timeout` seconds for what it returns. Raises JobsUnavailableError."""
+        """Enqueue a job and wait up to `timeout` seconds for its result. Raises JobsUnavailableError."""
         counters[topology.job_sent(job)] += 1
         try:
             sent = await self._redis.enqueue_job(
@@ -85,16 +85,16 @@ class JobQueue:
             assert sent is not None
             return await sent.result(timeout=timeout, poll_delay=0.02)
         except TimeoutError as error:
-            raise JobsUnavailableError(f"no worker has done {job} within {timeout:g} s") from error
+            raise JobsUnavailableError(f"no worker has finished {job} within {timeout:g} s") from error
         except REDIS_GONE as error:
             raise JobsUnavailableError(f"redis does not answer: {error}") from error
 
     async def waiting(self, queue: str) -> Waiting:
-        """The jobs of a queue that are due and that no worker has begun. Raises RedisError, OSError."""
+        """Count the due jobs of a queue that no worker has started. Raises RedisError or OSError."""
         now = time.time() * 1_000  # the score of a job is when it is due, in milliseconds
         due = await self._redis.zcount(queue, "-inf", now)
-        first = await self._redis.zrangebyscore(queue, "-inf", now, start=0, num=_MOST_RUNNING, withscores=True)
-        # A job stays in the queue while it runs, and those that run are among the first.
+        first = await self._redis.zrangebyscore(queue, "-inf", now, start=0, num=_MAX_RUNNING, withscores=True)
+        # A job stays in the queue while it runs, and the running ones are among the first.
         prefix = in_progress_key_prefix.encode()
         running = await self._redis.mget([prefix + job for job, _ in first]) if first else []
         idle = [due_at for (_, due_at), run in zip(first, running, strict=True) if run is None]
@@ -108,13 +108,13 @@ class JobQueue:
         await self._redis.aclose(close_connection_pool=True)
 
 
-def patient_redis(url: str, queue: str) -> ArqRedis:
-    """The connection of an arq worker: every command waits for Redis as long as it takes, so the worker outlives it."""
+def worker_redis(url: str, queue: str) -> ArqRedis:
+    """Create the connection of an arq worker: commands are retried until Redis answers, so the worker survives it."""
     return _connect(url, queue, Retry(_LoggedBackoff(address(url)), -1, _RETRIED))
 
 
 class _LoggedBackoff(AbstractBackoff):
-    """Waits longer from failure to failure, and logs once that Redis is not there."""
+    """Exponential backoff that logs once that Redis does not answer."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -127,7 +127,7 @@ class _LoggedBackoff(AbstractBackoff):
 
 
 class _Redis(ArqRedis):
-    """ArqRedis that also tries again when Redis goes away between its WATCH and what depends on it."""
+    """ArqRedis that also retries when Redis goes away between a WATCH and the commands that depend on it."""
 
     async def enqueue_job(self, *args: Any, **options: Any) -> Job | None:
         while True:
@@ -150,11 +150,11 @@ def _connect(url: str, queue: str, retry: Retry) -> ArqRedis:
 
 
 def _new_id() -> str:
-    """A new job's id: that of the request it is sent for (or nothing), a dot, and what makes it the only one."""
+    """Create a job id: the id of the current request (or nothing), a dot, and a random part."""
     return f"{request_id.current()}.{uuid4().hex}"
 
 
 def _trace() -> dict[str, Any]:
-    """What a job is given beside its arguments: the span in which it was sent, if there is one."""
+    """The keyword arguments that join a job to the current span; empty if there is none."""
     traceparent = tracing.traceparent()
     return {"traceparent": traceparent} if traceparent else {}

@@ -9,7 +9,7 @@ from sqlalchemy.pool import NullPool
 
 
 def run(metadata: MetaData, dsn: str) -> None:
-    """Migrate the database at `dsn`; with alembic's `--sql`, print the statements instead."""
+    """Migrate the database at `dsn`, or print the statements if alembic was called with `--sql`."""
     if context.is_offline_mode():
         context.configure(dialect_name="postgresql", target_metadata=metadata, literal_binds=True)
         with context.begin_transaction():

@@ -1,4 +1,4 @@
-"""Waiting for a part of the system that is not there yet: said once, tried again with backoff."""
+"""Retries with backoff, and waiting for a dependency that does not answer yet."""
 
 import asyncio
 import random
@@ -10,7 +10,7 @@ log = structlog.get_logger()
 
 
 def backoff(first: float = 0.1, most: float = 5.0) -> Iterator[float]:
-    """Seconds to wait before each further try: doubling up to `most`, with full jitter on the upper half."""
+    """Yield the seconds before each retry: doubling up to `most`, with jitter on the upper half."""
     delay = first
     while True:
         yield delay * random.uniform(0.5, 1.0)
@@ -18,7 +18,7 @@ def backoff(first: float = 0.1, most: float = 5.0) -> Iterator[float]:
 
 
 async def wait_for(name: str, address: str, check: Callable[[], Awaitable[object]]) -> None:
-    """Return once `check` succeeds; say in one line that `name` is missing, and in one that it is back."""
+    """Wait until `check` succeeds; log once that the dependency `name` does not answer, and once that it does again."""
     waited = False
     for delay in backoff():
         try:
@@ -30,5 +30,5 @@ async def wait_for(name: str, address: str, check: Callable[[], Awaitable[object
             await asyncio.sleep(delay)
         else:
             if waited:
-                log.info(f"{name} is there")
+                log.info(f"{name} answers")
             return

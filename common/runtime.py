@@ -1,6 +1,6 @@
-"""One process of the system from its start to its end: connections, supervised tasks, serving, an ordered stop.
+"""The life of a process, from start to stop: connections, supervised tasks, serving, an ordered stop.
 
-Each of the six processes makes one Runtime, and is put together from it in its `main.py` or worker module.
+Each of the six processes has one Runtime, and is assembled with it in its `main.py` or worker module.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from common.jobs import JobQueue
 from common.observability import heartbeat, logs, metrics, metrics_server, tracing
 from common.observability.metrics import Refresh
 from common.retry import wait_for
-from common.settings import Settings
+from common.settings import Settings, renamed
 from common.supervisor import Supervisor, Work
 from common.topology import SERVERS
 from common.web.health import Dependency
@@ -31,9 +31,9 @@ log = structlog.get_logger()
 
 FAILED = 70  # the exit code of a process whose background tasks cannot be kept running (EX_SOFTWARE of sysexits.h)
 
-_LAST_WORK = 3.0  # seconds for what a process does before its tasks end, such as writing what it has taken
-_LONGEST_STOP = 9.0  # seconds from the signal to the end
-_SERVERS = {server.name for server in SERVERS}  # whose state the heartbeat sends
+_LAST_WORK_TIMEOUT = 3.0  # seconds for work before the tasks end, such as writing accepted reports
+_STOP_TIMEOUT = 9.0  # seconds from the signal to the end
+_SERVERS = {server.name for server in SERVERS}  # the heartbeat sends their state
 
 
 class _Closeable(Protocol):
@@ -52,10 +52,12 @@ Needed = TypeVar("Needed", bound=_Connection)
 
 
 class Runtime:
-    """The connections, tasks and metrics of a process; all of it starts and stops with the `async with` block."""
+    """The connections, tasks and metrics of a process; they start and stop with the `async with` block."""
 
     def __init__(self, process: str, settings: Settings) -> None:
         logs.configure(settings.log_level, process)
+        for old, new in renamed().items():
+            log.warning("a setting has a new name; the old one will stop working", old=old, new=new)
         tracing.configure(settings.otel_exporter_otlp_endpoint, process)
         self.process = process
         self.settings = settings
@@ -70,42 +72,42 @@ class Runtime:
         self._last_work: list[Work] = []
         self.broadcast = self.own(KrispBroadcast.connect(settings.redis_url))
 
-    # What it is put together from.
+    # Assembly
 
     def own(self, connection: Owned) -> Owned:
-        """Close this at the end."""
+        """Close this connection when the process stops."""
         self._owned.append(connection)
         return connection
 
     def need(self, name: str, connection: Needed) -> Needed:
-        """A dependency under this name: `/ready` asks for it, and it is closed at the end."""
+        """Add a dependency under this name: `/ready` checks it, and it is closed when the process stops."""
         self.dependencies[name] = Dependency(connection.address, connection.check)
         return self.own(connection)
 
     def database(self, name: str, dsn: str) -> Database:
-        """A database that the process needs; its pool opens at the start."""
+        """Add a database as a dependency; its pool opens at the start."""
         database = self.need(name, Database(name, dsn))
         self._databases.append(database)
         return database
 
     def jobs(self) -> JobQueue:
-        """The job queues that the process sends to."""
+        """Add Redis as a dependency, and return the job queues to send to."""
         return self.need("redis", JobQueue.connect(self.settings.redis_url))
 
     def task(self, name: str, work: Work) -> None:
-        """Run `work` in the background, supervised, from the start to the end."""
+        """Run `work` as a supervised background task from the start to the stop."""
         self._tasks.append((name, work, False))
 
     def task_once(self, name: str, work: Work) -> None:
-        """Run `work` in the background until it returns."""
+        """Run `work` as a supervised background task until it returns."""
         self._tasks.append((name, work, True))
 
     def at_stop(self, work: Work) -> None:
-        """Do `work` when serving has ended, while tasks and connections are still there."""
+        """Run `work` when serving has ended, before tasks and connections are stopped."""
         self._last_work.append(work)
 
     def serve_metrics(self, port: int, refreshes: Sequence[Refresh] = ()) -> None:
-        """Serve /metrics, /health and /ready on a port beside a process that serves no HTTP; 0 is none."""
+        """Serve /metrics, /health and /ready, for a process that serves no other HTTP; port 0 disables it."""
 
         async def serve() -> None:
             host = self.settings.metrics_host
@@ -113,7 +115,7 @@ class Runtime:
 
         self.task_once("metrics server", serve)
 
-    # Its life.
+    # Start and stop
 
     async def __aenter__(self) -> "Runtime":
         await self.start()
@@ -125,7 +127,7 @@ class Runtime:
         await self.stop()
 
     async def start(self, first: Sequence[str] = ()) -> None:
-        """Open the databases and start the tasks; return when the dependencies named in `first` answer."""
+        """Open the databases, start the tasks, and wait until the dependencies named in `first` answer."""
         for database in self._databases:
             await database.open()
         for name, dependency in self.dependencies.items():
@@ -133,28 +135,29 @@ class Runtime:
                 self._supervisor.start(f"waiting for {name}", partial(wait_for, name, *dependency), once=True)
         for name, work, once in self._tasks:
             self._supervisor.start(name, work, once=once)
-        needed = {name: one.check for name, one in self.dependencies.items() if name in _SERVERS}
-        self._supervisor.start("heartbeat", lambda: heartbeat.run(self.process, self.broadcast, needed))
+        servers = {name: needed.check for name, needed in self.dependencies.items() if name in _SERVERS}
+        self._supervisor.start("heartbeat", lambda: heartbeat.run(self.process, self.broadcast, servers))
         for name in first:
             await wait_for(name, *self.dependencies[name])
         self.is_started = True
 
     async def stop(self) -> None:
-        """Do the last work, end the tasks, close the connections, in this order; never raises."""
+        """Run the last work, end the tasks, close the connections, in this order; never raises."""
         self.stopping.set()
         for work in self._last_work:
             try:
-                async with asyncio.timeout(_LAST_WORK):
+                async with asyncio.timeout(_LAST_WORK_TIMEOUT):
                     await work()
             except Exception as error:  # such as TimeoutError of a database that does not answer
-                log.warning("not done before the end", reason=str(error) or type(error).__name__)
+                log.warning("the last work before the stop failed", reason=str(error) or type(error).__name__)
         await self._supervisor.stop()
-        for result in await asyncio.gather(*(one.close() for one in reversed(self._owned)), return_exceptions=True):
+        closing = (connection.close() for connection in reversed(self._owned))
+        for result in await asyncio.gather(*closing, return_exceptions=True):
             if isinstance(result, Exception):
-                log.warning("a connection was not closed in good order", reason=str(result))
+                log.warning("a connection could not be closed cleanly", reason=str(result))
 
     async def failed(self) -> None:
-        """Return when a background task cannot be kept running."""
+        """Wait until a background task cannot be kept running."""
         await self._supervisor.failed.wait()
 
     @property
@@ -169,12 +172,12 @@ Main = Callable[[Runtime], Awaitable[None]]
 
 
 def run(process: str, settings: Settings, main: Main, *, use_uvloop: bool = True) -> None:
-    """Run a service: `main` puts it together and serves until `runtime.stopping`, which SIGTERM and Ctrl-C set.
+    """Run a service: `main` assembles it and serves until `runtime.stopping`, which SIGTERM and Ctrl-C set.
 
-    Ends the process with the code FAILED if a background task could not be kept running.
+    Exits with the code FAILED if a background task could not be kept running.
     """
-    # What has been imported stays: the garbage collector need not look at it. And thousands of requests under way are
-    # no garbage: it may look less often.
+    # Imported modules are never garbage, so the collector skips them; thousands of requests in progress are not garbage
+    # either, so it runs less often.
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
     with asyncio.Runner(loop_factory=new_event_loop if use_uvloop else None) as runner:
@@ -184,7 +187,7 @@ def run(process: str, settings: Settings, main: Main, *, use_uvloop: bool = True
 
 
 async def _run(process: str, settings: Settings, main: Main) -> bool:
-    """Returns whether the process has failed."""
+    """Run `main`; return whether a background task has failed."""
     runtime = Runtime(process, settings)
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, runtime.stopping.set)
@@ -195,7 +198,7 @@ async def _run(process: str, settings: Settings, main: Main) -> bool:
         watcher.cancel()
     runtime.stopping.set()
     if not serving.done():
-        await asyncio.wait([serving], timeout=_LONGEST_STOP if runtime.is_started else 0)
+        await asyncio.wait([serving], timeout=_STOP_TIMEOUT if runtime.is_started else 0)
     serving.cancel()
     with suppress(asyncio.CancelledError):
         await serving

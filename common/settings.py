@@ -1,6 +1,6 @@
-"""Every setting of the system, in one place: read once by each process from the environment and `.env`.
+"""All settings of the system, which each process reads once from the environment and `.env`.
 
-A process calls `load()` where it is put together and hands on what its parts need; nothing else imports settings.
+A process calls `load()` where it is assembled, and passes the values to those that need them.
 """
 
 import os
@@ -15,7 +15,7 @@ from msgspec import Meta
 
 ROOT = Path(__file__).resolve().parent.parent  # the repository, or where the wheel is installed
 IS_CHECKOUT = (ROOT / "pyproject.toml").exists()
-COMMAND = "python console.py" if IS_CHECKOUT else "bulksms"  # as messages to users call it
+COMMAND = "python console.py" if IS_CHECKOUT else "bulksms"  # in messages to users
 HOME = ROOT if IS_CHECKOUT else Path.cwd()  # of `.env` and of DATA_DIR
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -26,13 +26,13 @@ Count = Annotated[int, Meta(ge=1)]
 
 
 class SettingsError(Exception):
-    """A setting has a value that cannot be used; the message names the setting and what it takes."""
+    """A setting has an invalid value; the message names the setting and the expected values."""
 
 
 class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
     """The settings with their defaults. The name in the environment is the field's in capitals."""
 
-    # where the parts are
+    # addresses
     ds_dsn: Annotated[str, Meta(description="PostgreSQL of webapi: workspaces and their credit")] = (
         "postgresql://postgres:postgres@localhost:5432/ds"
     )
@@ -47,8 +47,8 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
     request_timeout: Annotated[
         Seconds,
         Meta(
-            description="seconds for a request to come in, a body has one more for every 4 kB; "
-            "and for a client to read on in its answer"
+            description="seconds to receive a request, and one more for every 4 kB of its body; "
+            "also the time in which a client must read some of its response"
         ),
     ] = 20.0
     reuse_port: Annotated[
@@ -63,23 +63,27 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
     callback_url: Annotated[str, Meta(description="where the carrier sends its reports: salesapi's `/callback`")] = (
         "http://127.0.0.1:8002/callback"
     )
-    salesapi_url: Annotated[str, Meta(description="where browsers find salesapi: told to the dashboard")] = (
+    salesapi_url: Annotated[str, Meta(description="URL of salesapi for browsers, which the dashboard uses")] = (
         "http://localhost:8002"
     )
     dashboard_origins: Annotated[
-        str, Meta(description="where browsers find the dashboard: pages that may call salesapi, parted by spaces")
+        str, Meta(description="origins of the dashboard: pages that may call salesapi, separated by spaces")
     ] = "http://localhost:8000 http://127.0.0.1:8000"
     metrics_host: Annotated[
         str, Meta(description="address on which rpc and the workers serve `/metrics`, `/health` and `/ready`")
     ] = "127.0.0.1"
-    rpc_metrics_port: Annotated[MetricsPort, Meta(description="its port for rpc; 0 is none")] = 8005
-    general_metrics_port: Annotated[MetricsPort, Meta(description="its port for the general worker; 0 is none")] = 8006
-    sales_metrics_port: Annotated[MetricsPort, Meta(description="its port for the sales worker; 0 is none")] = 8007
+    rpc_metrics_port: Annotated[MetricsPort, Meta(description="port of rpc for these; 0 disables it")] = 8005
+    general_metrics_port: Annotated[
+        MetricsPort, Meta(description="port of the general worker for these; 0 disables it")
+    ] = 8006
+    sales_metrics_port: Annotated[
+        MetricsPort, Meta(description="port of the sales worker for these; 0 disables it")
+    ] = 8007
     otel_exporter_otlp_endpoint: Annotated[
         str,
-        Meta(description="who takes traces (OTLP over HTTP), such as `http://localhost:4318`; empty: none"),
+        Meta(description="collector of traces (OTLP over HTTP), such as `http://localhost:4318`; empty: no traces"),
     ] = ""
-    audit_period: Annotated[Seconds, Meta(description="seconds between two audits of the books by rpc")] = 60.0
+    audit_period: Annotated[Seconds, Meta(description="seconds between two audits by rpc")] = 60.0
     data_dir: Annotated[str, Meta(description="folder of the embedded servers' and the simulator's data")] = ".data"
     log_level: Annotated[str, Meta(description="`debug`, `info`, `warning` or `error`")] = "info"
 
@@ -89,27 +93,27 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
     ] = "FI"
     sms_price: Annotated[Decimal, Meta(description="credits for one segment of one SMS; whole tenths")] = Decimal("0.1")
     message_validity: Annotated[
-        Seconds, Meta(description="seconds a submitted message may stay without news before it is expired")
+        Seconds, Meta(description="seconds without a delivery report after which a submitted message expires")
     ] = 86_400.0
     upload_max_bytes: Annotated[Count, Meta(description="largest body of `POST /create`, bytes")] = 256 * 1024 * 1024
     send_batch: Annotated[Count, Meta(le=10_000, description="messages in one submission to the carrier")] = 500
-    send_lanes: Annotated[Count, Meta(le=64, description="submissions of one campaign under way at once")] = 4
+    send_concurrency: Annotated[Count, Meta(le=64, description="concurrent submissions of one campaign")] = 4
     send_lease: Annotated[
         Seconds, Meta(description="seconds after which another worker takes over a batch; above `CARRIER_TIMEOUT`")
     ] = 15.0
     pause_refused_share: Annotated[
-        Share, Meta(description="a campaign pauses by itself when the carrier refuses this share of its sends")
+        Share, Meta(description="share of refused messages at which a campaign pauses automatically")
     ] = 0.5
-    pause_refused_least: Annotated[
-        Count, Meta(description="sends that a campaign must have had before it pauses so")
+    pause_refused_minimum: Annotated[
+        Count, Meta(description="messages that a campaign must have sent before it pauses automatically")
     ] = 100
     carrier_idempotent: Annotated[
         bool,
         Meta(
-            description="the carrier knows idempotency keys; else a batch that nobody knows about is never sent again"
+            description="the carrier supports idempotency keys; if not, a batch in an unknown state is never sent again"
         ),
     ] = True
-    carrier_timeout: Annotated[Seconds, Meta(description="seconds to wait for the carrier's answer")] = 10.0
+    carrier_timeout: Annotated[Seconds, Meta(description="seconds to wait for the carrier's response")] = 10.0
 
     # callbacks and credit
     callback_buffer: Annotated[Count, Meta(description="reports waiting to be committed before 503 is answered")] = (
@@ -117,53 +121,60 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
     )
     callback_flush: Annotated[Count, Meta(le=20_000, description="most reports in one committed flush")] = 2_000
     rpc_timeout: Annotated[Seconds, Meta(description="deadline of a gRPC call, seconds")] = 5.0
-    relay_after: Annotated[
-        Seconds, Meta(description="seconds an outbox entry may stay unsettled before it is sent again")
-    ] = 5.0
+    relay_after: Annotated[Seconds, Meta(description="seconds after which an unsettled outbox entry is sent again")] = (
+        5.0
+    )
 
-    # who may call
-    key_cache: Annotated[
+    # authentication
+    key_cache_ttl: Annotated[
         float,
-        Meta(gt=0, le=30, description="seconds a service remembers whose key one is: a revoked key stops that late"),
+        Meta(gt=0, le=30, description="seconds a service caches a verified API key: a revoked one works that long"),
     ] = 20.0
     rate_limit: Annotated[
-        float, Meta(ge=0, description="requests per second that a key may make of a service; 0 is no limit")
+        float, Meta(ge=0, description="requests per second and API key that a service accepts; 0 means no limit")
     ] = 100.0
-    rate_burst: Annotated[Count, Meta(description="requests that a key may make at once")] = 200
+    rate_burst: Annotated[Count, Meta(description="requests that an API key may send in a burst")] = 200
     callback_secrets: Annotated[
         str,
-        Meta(description="secrets of callbacks, by commas: the first signs, each is accepted; empty: unsigned"),
+        Meta(description="secrets of callbacks, comma-separated: the first signs, each is accepted; empty: unsigned"),
     ] = ""
-    rpc_token: Annotated[str, Meta(description="what rpc asks its clients for; empty: nothing, on loopback only")] = ""
+    rpc_token: Annotated[
+        str, Meta(description="token that rpc requires of its clients; empty: none, on loopback only")
+    ] = ""
     rpc_cert: Annotated[str, Meta(description="rpc: file of its certificate (PEM); empty: no TLS")] = ""
     rpc_key: Annotated[str, Meta(description="rpc: file of its private key (PEM)")] = ""
     rpc_client_ca: Annotated[
-        str, Meta(description="rpc: file of the CA whose certificates its clients must show; empty: they show none")
+        str, Meta(description="rpc: file of the CA of its clients' certificates; empty: clients need none")
     ] = ""
     rpc_ca: Annotated[str, Meta(description="rpc's clients: file of the CA of its certificate; empty: no TLS")] = ""
-    rpc_client_cert: Annotated[str, Meta(description="rpc's clients: file of the certificate they show")] = ""
-    rpc_client_key: Annotated[str, Meta(description="rpc's clients: file of its private key")] = ""
+    rpc_client_cert: Annotated[str, Meta(description="rpc's clients: file of their certificate (PEM)")] = ""
+    rpc_client_key: Annotated[str, Meta(description="rpc's clients: file of their private key (PEM)")] = ""
 
     # the simulated carrier
-    carrier_failed: Annotated[Share, Meta(description="simulator: share of messages that fail to leave")] = 0.02
+    carrier_failed: Annotated[Share, Meta(description="simulator: share of messages that fail to be sent")] = 0.02
     carrier_undelivered: Annotated[Share, Meta(description="simulator: share of sent messages not delivered")] = 0.05
     carrier_duplicates: Annotated[Share, Meta(description="simulator: share of reports sent twice")] = 0.01
-    carrier_swapped: Annotated[
+    carrier_out_of_order: Annotated[
         Share, Meta(description="simulator: share of messages whose final report comes before `sent`")
     ] = 0.01
-    carrier_latency: Annotated[Seconds, Meta(description="simulator: mean seconds from one report to the next")] = 1.0
-    carrier_seed: Annotated[int, Meta(description="simulator: the same seed gives each message the same fate")] = 1
+    carrier_latency: Annotated[
+        Seconds, Meta(description="simulator: mean seconds between the reports of a message")
+    ] = 1.0
+    carrier_seed: Annotated[int, Meta(description="simulator: the same seed gives each message the same outcome")] = 1
     carrier_array: Annotated[
-        Count, Meta(le=1_000, description="simulator: most reports in one callback; 1 sends each by itself, no array")
+        Count,
+        Meta(le=1_000, description="simulator: most reports in one callback; 1 sends each alone, not in an array"),
     ] = 1
-    carrier_connections: Annotated[Count, Meta(description="simulator: callbacks under way at once")] = 128
-    carrier_mps: Annotated[int, Meta(ge=0, description="simulator: messages per second before 429; 0 is no limit")] = 0
+    carrier_connections: Annotated[Count, Meta(description="simulator: concurrent callbacks")] = 128
+    carrier_mps: Annotated[
+        int, Meta(ge=0, description="simulator: messages per second before 429; 0 means no limit")
+    ] = 0
 
     # the client commands
-    workspace: Annotated[str, Meta(description="client: its workspace, a UUID")] = (
+    workspace: Annotated[str, Meta(description="client: the workspace that it uses, a UUID")] = (
         "00000000-0000-7000-8000-000000000001"
     )
-    api_key: Annotated[str, Meta(description="client: the API key that it sends; empty: none")] = ""
+    api_key: Annotated[str, Meta(description="client: its API key; empty: none")] = ""
 
     @property
     def callback_keys(self) -> list[bytes]:
@@ -172,44 +183,52 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
 
     @property
     def rpc_host(self) -> str:
-        """Where rpc listens, without the port."""
+        """The host that rpc listens on."""
         return self.rpc_address.rpartition(":")[0].strip("[]")
 
     @property
     def data_path(self) -> Path:
-        """`data_dir`, relative to the repository; of an installed command, to the folder in which it was started."""
+        """`data_dir`, relative to the repository; for an installed command, to the current folder."""
         return HOME / self.data_dir
 
 
 def load(environ: dict[str, str] | None = None) -> Settings:
-    """Read the settings: the environment first, then `.env`, then the defaults.
-
-    Raises SettingsError with the setting's name and what it takes.
-    """
-    known = given(environ)
+    """Read the settings: the environment first, then `.env`, then the defaults. Raises SettingsError."""
+    values = configured(environ)
     try:
-        settings = msgspec.convert(known, Settings, strict=False)
+        settings = msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at ")
         name = path.strip("`$.")
-        raise SettingsError(f"{name}={known.get(name)!r}: {message}") from None
+        raise SettingsError(f"{name}={values.get(name)!r}: {message}") from None
     _check(settings)
     return settings
 
 
-def given(environ: dict[str, str] | None = None) -> dict[str, str]:
-    """The settings that the environment or `.env` names, as they stand there."""
-    values = {**dotenv_values(HOME / ".env"), **(os.environ if environ is None else environ)}
-    return {field.encode_name: value for field in _fields() if (value := values.get(field.encode_name))}
+def configured(environ: dict[str, str] | None = None) -> dict[str, str]:
+    """The settings in the environment or `.env` and their values, by their present names."""
+    values = _variables(environ)
+    renamed = {new: values[old] for old, new in _RENAMED.items() if values.get(old)}
+    return {name: value for name in _names() if (value := values.get(name) or renamed.get(name))}
+
+
+def renamed(environ: dict[str, str] | None = None) -> dict[str, str]:
+    """The settings in use under their former names, with their present names: each deserves a warning."""
+    values = _variables(environ)
+    return {old: new for old, new in _RENAMED.items() if values.get(old)}
+
+
+def _variables(environ: dict[str, str] | None) -> dict[str, str | None]:
+    return {**dotenv_values(HOME / ".env"), **(os.environ if environ is None else environ)}
 
 
 def shipped(name: str) -> Path:
-    """The path of a file of the repository's top level that the wheel carries too."""
+    """The path of a file at the repository's top level that the wheel contains too."""
     return ROOT / name if IS_CHECKOUT else ROOT / "local" / "shipped" / name
 
 
 def host_and_port(address: str) -> tuple[str, int]:
-    """The parts of an address such as host:port or http://host:port/path."""
+    """The host and port of an address such as host:port or http://host:port/path."""
     parts = urlsplit(address if "//" in address else f"//{address}")
     return parts.hostname or "127.0.0.1", parts.port or 0
 
@@ -225,6 +244,10 @@ def table() -> str:
     return "\n".join(rows)
 
 
+def _names() -> list[str]:
+    return [field.encode_name for field in _fields()]
+
+
 def _fields() -> tuple[msgspec.structs.FieldInfo, ...]:
     return msgspec.structs.fields(Settings)
 
@@ -234,7 +257,7 @@ def _description(hint: Any) -> str:
 
 
 def _check(settings: Settings) -> None:
-    """The rules that a type cannot say."""
+    """Check the rules that types cannot express."""
     for name, schemes in _SCHEMES.items():
         value = getattr(settings, name)
         parts = urlsplit(value)
@@ -250,7 +273,7 @@ def _check(settings: Settings) -> None:
     if settings.send_lease <= settings.carrier_timeout:
         raise SettingsError(
             f"SEND_LEASE={settings.send_lease}: must be above CARRIER_TIMEOUT ({settings.carrier_timeout}), "
-            "or a slow answer of the carrier looks like a dead worker"
+            "or a slow response of the carrier looks like a dead worker"
         )
     if any(len(secret) < _SHORTEST_SECRET for secret in settings.callback_keys):
         raise SettingsError(f"CALLBACK_SECRETS: each must have at least {_SHORTEST_SECRET} characters")
@@ -261,10 +284,18 @@ def _check(settings: Settings) -> None:
             raise SettingsError(f"{certificate.upper()} and {key.upper()}: set both or neither")
     for name in ("rpc_cert", "rpc_key", "rpc_client_ca", "rpc_ca", "rpc_client_cert", "rpc_client_key"):
         if (path := getattr(settings, name)) and not Path(path).is_file():
-            raise SettingsError(f"{name.upper()}={path!r}: there is no such file")
+            raise SettingsError(f"{name.upper()}={path!r}: file not found")
 
 
 _SHORTEST_SECRET = 16  # characters
+
+# Former names of settings, which are still read.
+_RENAMED = {
+    "SEND_LANES": "SEND_CONCURRENCY",
+    "PAUSE_REFUSED_LEAST": "PAUSE_REFUSED_MINIMUM",
+    "KEY_CACHE": "KEY_CACHE_TTL",
+    "CARRIER_SWAPPED": "CARRIER_OUT_OF_ORDER",
+}
 
 _SCHEMES = {
     "ds_dsn": ("postgresql", "postgres"),

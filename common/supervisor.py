@@ -1,6 +1,6 @@
-"""Supervises the background tasks of a process: one that fails is logged, counted and started again with backoff.
+"""Supervision of the background tasks of a process: a failed task is logged, counted and restarted with backoff.
 
-A task that keeps failing ends the process: it is not ready from then on.
+A task that keeps failing ends the process, which is not ready from then on.
 """
 
 import asyncio
@@ -17,28 +17,28 @@ log = structlog.get_logger()
 
 Work = Callable[[], Awaitable[None]]
 
-_MOST_FAILURES = 6  # of one task within the window
+_MAX_FAILURES = 6  # of one task within the window
 _WINDOW = 60.0  # seconds
 
 
 class TaskFailedError(Exception):
-    """A background task is not running; the message names it and says why."""
+    """A background task is not running; the message has its name and the reason."""
 
 
 class Supervisor:
     """Runs named tasks until `stop`; `failed` is set when one of them cannot be kept running.
 
-    One that never `gives_up` starts its tasks again however often they fail.
+    With `gives_up=False` it restarts its tasks however often they fail.
     """
 
     def __init__(self, *, gives_up: bool = True) -> None:
         self.failed = asyncio.Event()
         self._gives_up = gives_up
         self._tasks: list[asyncio.Task[None]] = []
-        self._down: dict[str, str] = {}  # why, by the name of each task that is not running
+        self._down: dict[str, str] = {}  # the reason, by the name of each task that is not running
 
     def start(self, name: str, work: Work, *, once: bool = False) -> None:
-        """Run `work` until `stop`, and again if it fails. Work that returns has failed as well, unless it is `once`."""
+        """Run `work` until `stop`; restart it if it fails. Returning is a failure too, except with `once`."""
         self._tasks.append(asyncio.create_task(self._keep_running(name, work, once), name=name))
 
     def check(self) -> None:
@@ -47,27 +47,27 @@ class Supervisor:
             raise TaskFailedError(f"the background task {name} has failed: {reason}")
 
     async def stop(self) -> None:
-        """Cancel every task, and return when all have ended."""
+        """Cancel every task and wait until all have ended."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _keep_running(self, name: str, work: Work, once: bool) -> None:
-        failures: deque[float] = deque(maxlen=_MOST_FAILURES)
+        failures: deque[float] = deque(maxlen=_MAX_FAILURES)
         waits = backoff()
         while True:
             try:
                 await work()
                 if once:
                     return
-                reason = "it ended by itself"
-                log.error("a background task ended by itself", task=name)
+                reason = "it returned before the process stopped"
+                log.error("a background task returned", task=name)
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if task is None or task.cancelling():
-                    raise  # by `stop`; any other is a failure of what the work has waited for
-                reason = "what it waited for was cancelled"
-                log.error("a background task was cancelled from inside", task=name)
+                    raise  # cancelled by `stop`; any other cancellation is a failure of the work
+                reason = "something that it awaited was cancelled"
+                log.error("a background task was cancelled by its own work", task=name)
             except Exception as error:
                 reason = f"{type(error).__name__}: {error}"
                 log.error("a background task failed", task=name, exc_info=error)
@@ -77,8 +77,8 @@ class Supervisor:
                 waits = backoff()
             failures.append(now)
             self._down[name] = reason
-            if self._gives_up and len(failures) == _MOST_FAILURES and now - failures[0] < _WINDOW:
-                log.critical("the process ends: a background task cannot be kept running", task=name, reason=reason)
+            if self._gives_up and len(failures) == _MAX_FAILURES and now - failures[0] < _WINDOW:
+                log.critical("the process stops: a background task cannot be kept running", task=name, reason=reason)
                 self.failed.set()
                 return
             await asyncio.sleep(next(waits))

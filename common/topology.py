@@ -1,13 +1,13 @@
-"""What the system consists of: its processes, the servers they need, and what is sent between them.
+"""The processes of the system, the servers that they need, and the traffic between them.
 
-Plain data, and the one place for these names: the launcher, evaluation, the dashboard and the fault tests read it.
+Plain data, and the only list of these names: the launcher, evaluation, the dashboard and the fault tests read it.
 """
 
 from typing import Literal, NamedTuple
 
 from common.settings import Settings
 
-# Servers, by the names under which processes report them.
+# Servers, by their names in heartbeats and /ready.
 DS = "ds"
 SALESDB = "salesdb"
 REDIS = "redis"
@@ -26,7 +26,7 @@ CAMPAIGN_CHANNEL = "campaign_progress"  # each topic is `workspace id/campaign i
 HEARTBEAT_CHANNEL = "system_flows"  # each topic is `process name/process id`
 CHANNELS = (CREDIT_CHANNEL, CAMPAIGN_CHANNEL, HEARTBEAT_CHANNEL)
 
-# Job queues, and the jobs that another process sends into them.
+# Job queues, and the jobs that other processes send to them.
 GENERAL_QUEUE = "arq:general_queue"
 SALES_QUEUE = "arq:sales_queue"
 QUEUES = (GENERAL_QUEUE, SALES_QUEUE)
@@ -37,30 +37,30 @@ SEND_CAMPAIGN = "send_campaign"
 SETTLE_OUTBOX = "settle_outbox"
 GENERATE_SYSTEM_STAT = "generate_system_stat"
 
-# Counters of a process: see common/observability/counters.py. One of a database has the database's name.
+# Counters of a process, see common/observability/counters.py. The counter of a database has the database's name.
 BATCHES = "batches"  # submitted to the carrier
 CALLBACKS = "callbacks"  # requests
 CHARGES = "charges"  # outbox entries in jobs
 FRAMES = "frames"  # WebSocket messages
 GRPC_CALLS = "grpc"
-JOBS = "jobs"  # begun by a worker
+JOBS = "jobs"  # started by a worker
 MESSAGES = "messages"  # submitted to the carrier
 REPORTS = "reports"  # delivery reports in callbacks
 SETTLED = "settled"  # outbox entries in the ledger
 
 
 def job_sent(job: str) -> str:
-    """The counter of the jobs of this name that a process has sent."""
+    """The counter of sent jobs of this name."""
     return f"job {job}"
 
 
 def published(channel: str) -> str:
-    """The counter of what a process has published on a channel."""
+    """The counter of events published on a channel."""
     return f"news {channel}"
 
 
 def received(channel: str) -> str:
-    """The counter of what a process has received on a channel."""
+    """The counter of events received on a channel."""
     return f"heard {channel}"
 
 
@@ -68,22 +68,22 @@ Kind = Literal["service", "worker", "outside", "server", "client"]
 
 
 class Server(NamedTuple):
-    """A server that processes need; `dsn` names the setting that holds its address."""
+    """A server that processes need; `dsn` is the name of the setting with its address."""
 
     name: str
     about: str
     dsn: str
-    program: str  # how evaluation names its processes
+    program: str  # the name of its processes in evaluations
 
 
 class Process(NamedTuple):
-    """A process of ours. `listens_on` and `metrics_on` name the settings of an address: the whole, or host and port."""
+    """A process of ours. `listens_on`, `metrics_on`: the settings of an address, either the whole or host and port."""
 
     name: str
     kind: Kind
     about: str
-    command: tuple[str, ...]  # as an operator types it; the Python of console.py comes before
-    needs: tuple[str, ...]  # the dependencies that its /ready waits for
+    command: tuple[str, ...]  # as an operator types it, without the Python before console.py
+    needs: tuple[str, ...]  # the dependencies that its /ready checks
     listens_on: tuple[str, ...] = ()
     metrics_on: tuple[str, ...] = ()  # for /metrics, /health and /ready, if it does not listen for HTTP
 
@@ -92,7 +92,7 @@ class Process(NamedTuple):
         return _address(self.listens_on, settings)
 
     def metrics_url(self, settings: Settings) -> str:
-        """The URL below which it serves /metrics, /health and /ready; empty where its port is 0: none."""
+        """The base URL of /metrics, /health and /ready; empty if its port is 0 (disabled)."""
         address = _address(self.metrics_on or self.listens_on, settings)
         return address if not address or "//" in address else f"http://{address}"
 
@@ -164,14 +164,14 @@ BROWSERS = "browsers"
 
 
 class Traffic(NamedTuple):
-    """One kind of thing that goes along an arrow, and the counters that add up to how many."""
+    """One kind of traffic along an arrow, and the counters whose sum is its amount."""
 
     label: str
     counters: tuple[str, ...]
 
 
 class Arrow(NamedTuple):
-    """What goes from one node to another, as the process `counted_by` counts it; `unit`: of the first traffic."""
+    """The traffic from one node to another, counted by the process `counted_by`; `unit` is that of the first kind."""
 
     source: str
     target: str

@@ -1,3 +1,3 @@
-"""The version of the whole system; the wheel is made with it, and `console.py --version` tells it."""
+"""The version of the whole system, of the wheel and of `console.py --version`."""
 
 __version__ = "0.2.0"

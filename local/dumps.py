@@ -1,7 +1,7 @@
-"""Writes `ds_dump.sql` and `salesdb_dump.sql` anew: schema, alembic version and a little sample data (`make dumps`).
+"""Regenerates `ds_dump.sql` and `salesdb_dump.sql`: schema, alembic version and sample data (`make dumps`).
 
-The parts come from pg_dump. They are put together so that a dump can be loaded before the migrations, after them, or
-twice: the schema is skipped where it is already there, and rows that exist stay as they are.
+The sections come from pg_dump, and are combined so that a dump can be loaded before the migrations, after them, or
+twice: an existing schema is skipped, and existing rows stay unchanged.
 """
 
 import re
@@ -34,7 +34,7 @@ _SALESDB = """
 
 
 def main() -> None:
-    """Migrate empty databases, fill in the samples, dump them."""
+    """Migrate empty databases, insert the sample data, dump them."""
     with tempfile.TemporaryDirectory() as folder:
         system = System(load({"DATA_DIR": folder}), configured=set(), seed=False)
         try:
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def dump(dsn: str) -> str:
-    """The database as a script for psql."""
+    """Dump the database as a script for psql."""
     return (
         "-- Made by `make dumps` with pg_dump. Load it with psql: into an empty database, or one already migrated.\n\n"
         "SELECT to_regclass('public.alembic_version') IS NULL AS empty \\gset\n\\if :empty\n\n"
@@ -65,7 +65,7 @@ def dump(dsn: str) -> str:
 
 
 def schema(dsn: str) -> str:
-    """The database's schema, without anything that differs between two equal ones."""
+    """Dump the schema, without anything that differs between two equal databases."""
     return _pg_dump(dsn, "--schema-only")
 
 

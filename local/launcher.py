@@ -1,4 +1,4 @@
-"""The whole system as processes of one command: servers, migrations, seed, services, workers, carrier."""
+"""The launcher of the whole system: servers, migrations, sample data, services, workers, carrier."""
 
 import os
 import secrets
@@ -18,26 +18,26 @@ import msgspec
 
 from common.settings import HOME, ROOT, Settings, host_and_port, shipped
 from common.topology import PROCESSES, Process
-from local.ports import free_port, is_taken
+from local.ports import free_port, is_port_taken
 from local.servers import (
     EmbeddedPostgres,
     EmbeddedValkey,
     Server,
-    answers,
     dies_with_parent,
+    is_answering,
     psql,
 )
 
 _READY_TIMEOUT = 60.0  # seconds
 _STOP_TIMEOUT = 10.0  # seconds
-_START_ATTEMPTS = 5  # as long as a port is taken by another program
+_START_ATTEMPTS = 5  # while a port is taken by another program
 _START_MARK = "--- "  # in a log, before the lines of each start
-_MOST_SERVER_ENDS = 5  # of embedded servers that end by themselves, within the window
+_MAX_SERVER_ENDS = 5  # unexpected ends of embedded servers within the window
 _SERVER_WINDOW = 60.0  # seconds
 
 
 class SystemFailedError(Exception):
-    """A part did not come up or has ended; the message holds its last words."""
+    """A process did not start or has ended; the message has the end of its log."""
 
 
 class PortTakenError(SystemFailedError):
@@ -45,8 +45,7 @@ class PortTakenError(SystemFailedError):
 
 
 class Part(NamedTuple):
-    """One of our processes, and how to see that it is ready: a URL that answers 200, an address that is listened on,
-    or a line in its log."""
+    """One of our processes, and its sign of readiness: a URL that answers 200, a listening address, or a log line."""
 
     name: str
     command: list[str]
@@ -56,15 +55,18 @@ class Part(NamedTuple):
 
 
 def parts(settings: Settings, copies: Mapping[str, int] | None = None) -> list[Part]:
-    """The processes of the system; `copies`: how many of those of which there is to be more than one."""
-    made = [_part(process, settings) for process in PROCESSES]
-    for part in made.copy():
-        made += [part._replace(name=f"{part.name}-{n}") for n in range(2, (copies or {}).get(part.name, 1) + 1)]
-    return made
+    """The processes of the system; `copies`: the number of processes by name, where it is not 1."""
+    single = [_part(process, settings) for process in PROCESSES]
+    numbered = [
+        part._replace(name=f"{part.name}-{number}")
+        for part in single
+        for number in range(2, (copies or {}).get(part.name, 1) + 1)
+    ]
+    return single + numbered
 
 
 def _part(process: Process, settings: Settings) -> Part:
-    """A worker says in its log that it is ready, since its metrics may be switched off; rpc listens when it is."""
+    """A worker logs that it is ready, since its metrics port may be disabled; rpc listens once it is ready."""
     program, *arguments = process.command
     if program == "arq":
         command = [str(Path(sys.executable).with_name("arq")), *arguments]
@@ -76,11 +78,11 @@ def _part(process: Process, settings: Settings) -> Part:
 
 
 class System:
-    """Starts everything that is not configured to be elsewhere, and ends all of it.
+    """Starts all servers and processes that are not configured elsewhere, and stops them.
 
-    `configured`: names of settings whose address the user has given; the servers behind those are used, not started.
-    `environ`: what the processes get beside the addresses. `copies`: how many processes of a part, by its name.
-    `say`: told each step in a line.
+    `configured`: names of the settings that the user has set; servers at such addresses are used, not started.
+    `environ`: environment of the processes beside the addresses. `copies`: the number of processes by name.
+    `say`: called with a line for each step.
     """
 
     def __init__(
@@ -100,12 +102,12 @@ class System:
         self.salesdb: EmbeddedPostgres | None = None
         self.valkey: EmbeddedValkey | None = None
         self._configured = configured
-        self._given = dict(os.environ if environ is None else environ)
+        self._base_environ = dict(os.environ if environ is None else environ)
         self._seed = seed
         self._servers_only = servers_only
         self._copies = copies
         self._say = say
-        self._server_ends: deque[float] = deque(maxlen=_MOST_SERVER_ENDS)
+        self._server_ends: deque[float] = deque(maxlen=_MAX_SERVER_ENDS)
 
     def __enter__(self) -> "System":
         try:
@@ -113,7 +115,7 @@ class System:
             self.migrate()
             if not self._servers_only:
                 if not self.settings.callback_secrets:
-                    self._move(callback_secrets=secrets.token_hex(32))
+                    self._configure(callback_secrets=secrets.token_hex(32))
                 self._start_on_free_ports()
         except BaseException:
             self.stop()
@@ -127,7 +129,7 @@ class System:
 
     @property
     def environ(self) -> dict[str, str]:
-        """The environment of our processes: what was given, and where the parts are."""
+        """The environment of our processes: the base environment, and all addresses."""
         addresses = {
             name.upper(): str(getattr(self.settings, name))
             for name in (
@@ -136,7 +138,7 @@ class System:
                 "general_metrics_port", "sales_metrics_port", "data_dir",
             )
         }  # fmt: skip
-        return {**self._given, **addresses, "PYTHONUNBUFFERED": "1"}
+        return {**self._base_environ, **addresses, "PYTHONUNBUFFERED": "1"}
 
     @property
     def parts(self) -> list[Part]:
@@ -147,19 +149,19 @@ class System:
         return self.settings.data_path / "logs"
 
     def start_servers(self) -> None:
-        """Start the servers that are not configured to be elsewhere."""
+        """Start the servers that are not configured elsewhere."""
         data = self.settings.data_path
         if "DS_DSN" not in self._configured:
             self.ds = self._postgres(data / "ds", self.settings.ds_dsn, "ds")
-            self._move(ds_dsn=self.ds.dsn)
+            self._configure(ds_dsn=self.ds.dsn)
         if "SALESDB_DSN" not in self._configured:
             self.salesdb = self._postgres(data / "salesdb", self.settings.salesdb_dsn, "salesdb")
-            self._move(salesdb_dsn=self.salesdb.dsn)
+            self._configure(salesdb_dsn=self.salesdb.dsn)
         if "REDIS_URL" not in self._configured:
             self.valkey = EmbeddedValkey(data / "valkey", host_and_port(self.settings.redis_url)[1] or 6379)
             self.valkey.start()
             self._say(f"Valkey on {self.valkey.url}")
-            self._move(redis_url=self.valkey.url)
+            self._configure(redis_url=self.valkey.url)
 
     def _postgres(self, folder: Path, dsn: str, database: str) -> EmbeddedPostgres:
         server = EmbeddedPostgres(folder, host_and_port(dsn)[1] or 5432, database)
@@ -168,7 +170,7 @@ class System:
         return server
 
     def migrate(self) -> None:
-        """Bring both databases to the newest schema, and load the sample data where they have none."""
+        """Migrate both databases, and load the sample data if it is missing."""
         alembic = [sys.executable, "-m", "alembic", "upgrade", "heads"]
         runs = {
             domain: subprocess.Popen(
@@ -185,7 +187,7 @@ class System:
             psql(self.settings.salesdb_dsn, shipped("salesdb_dump.sql"))
 
     def start(self) -> None:
-        """Start our processes, and return when all are ready."""
+        """Start our processes and wait until all are ready."""
         self.log_dir.mkdir(parents=True, exist_ok=True)
         for part in self.parts:
             self._start(part)
@@ -194,9 +196,9 @@ class System:
         self.check()
 
     def _start_on_free_ports(self) -> None:
-        """Start our processes; where another program takes a port before ours binds it, once more on other ports."""
+        """Start our processes; if another program takes a port before ours binds it, retry on other ports."""
         for attempt in range(1, _START_ATTEMPTS + 1):
-            self._take_ports()
+            self._choose_ports()
             try:
                 self.start()
                 return
@@ -205,27 +207,27 @@ class System:
                     raise
                 self.stop_processes()
 
-    def _take_ports(self) -> None:
-        """Move to other ports where ours are taken."""
+    def _choose_ports(self) -> None:
+        """Choose another port where ours is taken."""
         settings = self.settings
-        self._move(webapi_port=free_port(settings.webapi_port), salesapi_port=free_port(settings.salesapi_port))
+        self._configure(webapi_port=free_port(settings.webapi_port), salesapi_port=free_port(settings.salesapi_port))
         rpc_host, rpc_port = host_and_port(settings.rpc_address)
-        self._move(rpc_address=f"{rpc_host}:{free_port(rpc_port)}")
+        self._configure(rpc_address=f"{rpc_host}:{free_port(rpc_port)}")
         for name in ("rpc_metrics_port", "general_metrics_port", "sales_metrics_port"):
             if port := getattr(settings, name):
-                self._move(**{name: free_port(port)})
+                self._configure(**{name: free_port(port)})
         if "CARRIER_URL" not in self._configured:
-            self._move(carrier_url=f"http://127.0.0.1:{free_port(host_and_port(settings.carrier_url)[1])}")
+            self._configure(carrier_url=f"http://127.0.0.1:{free_port(host_and_port(settings.carrier_url)[1])}")
         if "CALLBACK_URL" not in self._configured:
-            self._move(callback_url=f"http://127.0.0.1:{self.settings.salesapi_port}/callback")
+            self._configure(callback_url=f"http://127.0.0.1:{self.settings.salesapi_port}/callback")
         if "SALESAPI_URL" not in self._configured:
-            self._move(salesapi_url=f"http://127.0.0.1:{self.settings.salesapi_port}")
+            self._configure(salesapi_url=f"http://127.0.0.1:{self.settings.salesapi_port}")
         if "DASHBOARD_ORIGINS" not in self._configured:
             port = self.settings.webapi_port
-            self._move(dashboard_origins=f"http://localhost:{port} http://127.0.0.1:{port}")
+            self._configure(dashboard_origins=f"http://localhost:{port} http://127.0.0.1:{port}")
 
-    def _move(self, **addresses: str | int) -> None:
-        self.settings = msgspec.structs.replace(self.settings, **addresses)
+    def _configure(self, **values: str | int) -> None:
+        self.settings = msgspec.structs.replace(self.settings, **values)
 
     def _start(self, part: Part, environ: Mapping[str, str] | None = None) -> None:
         with self._log(part.name).open("ab") as log:
@@ -245,7 +247,7 @@ class System:
         return self.log_dir / f"{name}.log"
 
     def _logged(self, name: str) -> str:
-        """What a process has logged since its start."""
+        """The log of a process since its last start."""
         return self._log(name).read_text(errors="replace").rpartition(_START_MARK)[2]
 
     def _wait(self, part: Part) -> None:
@@ -254,66 +256,66 @@ class System:
             self.check()
             if time.monotonic() > deadline:
                 raise SystemFailedError(
-                    f"{part.name} is not ready after {_READY_TIMEOUT:g} s:\n{self._words(part.name)}"
+                    f"{part.name} is not ready after {_READY_TIMEOUT:g} s:\n{self._log_tail(part.name)}"
                 )
             time.sleep(0.05)
-        where = part.url.removesuffix("/ready").removesuffix("/health") or part.address
-        self._say(f"{part.name}{' on ' + where if where else ''}")
+        address = part.url.removesuffix("/ready").removesuffix("/health") or part.address
+        self._say(f"{part.name}{' on ' + address if address else ''}")
 
     def _ready(self, part: Part) -> bool:
         if part.url:
             try:
-                with urllib.request.urlopen(part.url, timeout=3) as answer:
-                    return bool(answer.status == 200)
+                with urllib.request.urlopen(part.url, timeout=3) as response:
+                    return bool(response.status == 200)
             except (URLError, OSError):
                 return False
         if part.address:
-            return answers(*host_and_port(part.address))
+            return is_answering(*host_and_port(part.address))
         return part.line in self._logged(part.name)
 
     def check(self) -> None:
-        """Raise SystemFailedError if a process has ended by itself; start a server again that has.
+        """Raise SystemFailedError if a process has ended; restart a server that has ended.
 
-        Raises EmbeddedError if it does not start, and SystemFailedError if it ends again and again.
+        Raises EmbeddedError if it does not start, and SystemFailedError if servers end repeatedly.
         """
         for server in (self.ds, self.salesdb, self.valkey):
             if server is not None and (code := server.ended) is not None:
-                self._start_again(server, code)
+                self._restart_server(server, code)
         for name, process in self.processes.items():
             if process.poll() is not None:
-                words = self._words(name)
-                failure = PortTakenError if is_taken(words) else SystemFailedError
-                raise failure(f"{name} ended with code {process.returncode}:\n{words}")
+                tail = self._log_tail(name)
+                failure = PortTakenError if is_port_taken(tail) else SystemFailedError
+                raise failure(f"{name} ended with code {process.returncode}:\n{tail}")
 
-    def _start_again(self, server: Server, code: int) -> None:
+    def _restart_server(self, server: Server, code: int) -> None:
         self._server_ends.append(time.monotonic())
-        if len(self._server_ends) == _MOST_SERVER_ENDS and time.monotonic() - self._server_ends[0] < _SERVER_WINDOW:
+        if len(self._server_ends) == _MAX_SERVER_ENDS and time.monotonic() - self._server_ends[0] < _SERVER_WINDOW:
             raise SystemFailedError(
-                f"{server.name} ended again and again, at last with code {code}: see {server.log_file}"
+                f"{server.name} keeps ending, most recently with code {code}: see {server.log_file}"
             )
         port = server.port
         server.start()
         if server.port != port:
             raise SystemFailedError(f"{server.name} ended with code {code}, and its port {port} is taken")
-        self._say(f"{server.name} had ended with code {code} and was started again; its log is {server.log_file}")
+        self._say(f"{server.name} ended with code {code} and was restarted; its log is {server.log_file}")
 
-    def _words(self, name: str) -> str:
-        """The end of what a process has logged since its start."""
+    def _log_tail(self, name: str) -> str:
+        """The last lines of a process's log since its last start."""
         return "\n".join(self._logged(name).splitlines()[-15:])
 
     def kill(self, name: str) -> None:
-        """End a process as a crash would."""
+        """Kill a process, as in a crash."""
         process = self.processes.pop(name)
         process.kill()
         process.wait()
 
     def restart(self, name: str, **environ: str) -> None:
-        """Start a process that was ended, and return when it is ready."""
+        """Start a process that was stopped, and wait until it is ready."""
         self.spawn(name, **environ)
         self._wait(self._part(name))
 
     def spawn(self, name: str, **environ: str) -> None:
-        """Start a process that was ended; `environ` is for this one alone."""
+        """Start a process that was stopped; `environ` is for this process only."""
         self._start(self._part(name), environ)
 
     def is_ready(self, name: str) -> bool:
@@ -325,7 +327,7 @@ class System:
         return next(part for part in self.parts if part.name == name)
 
     def stop_processes(self) -> list[str]:
-        """End our processes in good order; kill what takes longer than 10 s, and return which that were."""
+        """Terminate our processes; kill those that take longer than 10 s, and return their names."""
         killed = []
         for process in self.processes.values():
             process.terminate()
@@ -342,7 +344,7 @@ class System:
         return killed
 
     def stop(self) -> None:
-        """End everything that was started."""
+        """Stop all processes and servers that were started."""
         self.stop_processes()
         for server in (self.valkey, self.ds, self.salesdb):
             if server is not None:

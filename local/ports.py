@@ -1,7 +1,7 @@
-"""TCP ports of loopback that stay free between the moment they are chosen and the moment a process binds them.
+"""Free TCP ports of loopback, which stay free until a process binds them.
 
-Chosen ports lie outside the range that the kernel takes for outgoing connections, and are reserved among the launchers
-of this machine: whoever has chosen a port holds the UDP port of the same number, until its process ends.
+They are outside the kernel's range for outgoing connections, and reserved among the launchers of this machine: a
+launcher holds the UDP port of the same number until it ends.
 """
 
 import contextlib
@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _HOST = "127.0.0.1"
-_LOWEST = 12_000  # services known by their port, and ports that browsers refuse, lie below
-_OUTGOING = (32_768, 65_535)  # where outgoing connections begin and end on all common systems
-_FEWEST = 1_000  # ports that a range must have for launchers to find their own in it
+_MIN_PORT = 12_000  # above well-known services, and ports that browsers refuse
+_OUTGOING = (32_768, 65_535)  # the range for outgoing connections on all common systems
+_MIN_PORTS = 1_000  # size of a range that is large enough for several launchers
 _RANGE_FILE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 _reserved: dict[int, socket.socket] = {}
@@ -24,7 +24,7 @@ class NoFreePortError(Exception):
 
 
 def free_port(preferred: int = 0) -> int:
-    """`preferred` if nothing uses it on loopback, else another free port; it stays reserved for this process.
+    """Reserve `preferred` for this process if it is free on loopback, else another free port.
 
     Raises NoFreePortError.
     """
@@ -36,25 +36,25 @@ def free_port(preferred: int = 0) -> int:
     raise NoFreePortError("there is no free port on loopback")
 
 
-def is_taken(words: str) -> bool:
-    """Whether these last words of a process say that its port was taken."""
-    lowered = words.lower()
+def is_port_taken(log: str) -> bool:
+    """Whether the log of a process says that its port was taken."""
+    lowered = log.lower()
     return "address already in use" in lowered or "address in use" in lowered or "failed to bind" in lowered
 
 
 def _candidates() -> Iterable[int]:
     """Ports outside the range of outgoing connections, in random order."""
     low, high = _outgoing_range()
-    ports = range(_LOWEST, low)
-    if len(ports) < _FEWEST:
-        ports = range(max(high + 1, _LOWEST), 65_536)
-    if len(ports) < _FEWEST:  # outgoing connections may take all; who meets one at its port tries another
-        ports = range(_LOWEST, 65_536)
+    ports = range(_MIN_PORT, low)
+    if len(ports) < _MIN_PORTS:
+        ports = range(max(high + 1, _MIN_PORT), 65_536)
+    if len(ports) < _MIN_PORTS:  # outgoing connections may use all ports; the launcher retries on a collision
+        ports = range(_MIN_PORT, 65_536)
     return random.sample(ports, len(ports))
 
 
 def _outgoing_range() -> tuple[int, int]:
-    """The first and the last port that the kernel takes for outgoing connections."""
+    """The first and last port of the kernel's range for outgoing connections."""
     with contextlib.suppress(OSError, ValueError):
         low, high = _RANGE_FILE.read_text().split()
         return int(low), int(high)
@@ -70,7 +70,7 @@ def _can_listen(port: int) -> bool:
 
 
 def _reserve(port: int) -> bool:
-    """Hold the UDP port of this number; False if another process does."""
+    """Hold the UDP port of this number; False if another process holds it."""
     holder = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         holder.bind((_HOST, port))

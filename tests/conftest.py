@@ -16,14 +16,14 @@ from tests.support.client import OLD_SECRET, SECRET, Client
 from tests.support.system import start
 from tests.support.workspaces import new_workspace
 
-# How fast examples are is no property of ours: it depends on what else the machine does.
+# The speed of examples depends on the load of the machine, so it is not checked.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """The running system, in which no key was made."""
+    """The running system, without API keys."""
     secrets = f"{SECRET},{OLD_SECRET}"
     with start(tmp_path_factory.mktemp("system"), CALLBACK_SECRETS=secrets) as running:
         yield running
@@ -38,7 +38,7 @@ async def client(system: System) -> AsyncIterator[Client]:
 
 @pytest.fixture(autouse=True)
 async def reset_carrier(request: pytest.FixtureRequest) -> AsyncIterator[None]:
-    """Leave the carrier as it was, however a test that changed its behaviour ended."""
+    """Reset the carrier after a test that changed its behaviour."""
     yield
     if "client" in request.fixturenames:
         client: Client = request.getfixturevalue("client")
@@ -68,5 +68,5 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest.fixture
 async def workspace(ds: asyncpg.Pool) -> UUID:
-    """A workspace of the test's own, with 1,000 credits."""
+    """A new workspace with 1,000 credits."""
     return await new_workspace(ds, Decimal(1000))

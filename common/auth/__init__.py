@@ -1,1 +1,1 @@
-"""Who may call: principals and their keys, rate limits, signatures, and what listens on loopback only."""
+"""Authentication: principals and API keys, rate limits, signatures, and protected mode on loopback."""

@@ -1,4 +1,4 @@
-"""Who may call: every request but a few has a principal, known by the key in `Authorization: Bearer`."""
+"""Authentication of HTTP requests by the API key in `Authorization: Bearer`, and their rate limit."""
 
 import asyncio
 import time
@@ -20,101 +20,101 @@ from common.web.problems import Problem, unavailable
 
 log = structlog.get_logger()
 
-# Whose key it is ('' for none), None if nobody's; raises whatever keeps it from knowing.
+# Returns the principal of a key ('' if no key was sent), None for an invalid key; raises if keys cannot be verified.
 Verify = Callable[[str], Awaitable[Principal | None]]
 
 _PUBLIC = ("/health", "/ready", "/metrics", "/openapi.json", "/docs", "/docs/")
-_LONGEST_KEY = 200
-_MOST_KNOWN = 10_000
-_LONGEST_KNOWN = 55.0  # seconds since it was last verified: with a request under way, less than a minute
-_PAUSE = 2.0  # seconds until a key is asked for again that was refused, or could not be verified
+_MAX_KEY_LENGTH = 200  # characters
+_MAX_CACHED = 10_000  # keys
+_MAX_STALE = 55.0  # seconds since the last verification: with the length of a request, less than a minute
+_RETRY_INTERVAL = 2.0  # seconds until a key that was refused, or could not be verified, is verified again
 
-_MEND = f"make a key with `{COMMAND} key create --operator`"
+_REMEDY = f"create a key with `{COMMAND} key create --operator`"
 
 
-class _Known(NamedTuple):
-    """What was said of a key; times by time.monotonic()."""
+class _CachedKey(NamedTuple):
+    """The result of a key's last verification; times by time.monotonic()."""
 
     principal: Principal | None
-    at: float
-    ask_again: float
+    verified_at: float
+    expires_at: float
 
 
 class Keyring:
-    """Knows whose a key is: asks `verify`, and remembers what it said for `ttl` seconds.
+    """Verifies API keys with `verify`, and caches each result for `ttl` seconds.
 
-    While nobody can tell, whoever was known stays known for a minute in all; nobody else comes in. `host` is where the
-    service listens: only on loopback is no key needed while none has been made.
+    While keys cannot be verified, a key that was valid stays valid for up to a minute; any other is refused. `host` is
+    where the service listens: only on loopback are requests without a key accepted, until the first key is created.
     """
 
     def __init__(self, verify: Verify, host: str, ttl: float) -> None:
         self._verify = verify
         self._host = host
         self.ttl = ttl
-        self._known: dict[str, _Known] = {}
+        self._cache: dict[str, _CachedKey] = {}
         self._may_log = Throttle()
 
     async def principal(self, key: str) -> Principal:
-        """Whose key this is ('' for none). Raises Problem: 401, or 503 while nobody can tell."""
-        if len(key) > _LONGEST_KEY:
+        """Return the principal of a key ('' if none was sent). Raises Problem 401, or 503 if it cannot be verified."""
+        if len(key) > _MAX_KEY_LENGTH:
             raise _unauthorized(key)
-        known = self._known.get(key)
-        if known is None or known.ask_again < time.monotonic():
-            known = await self._ask(key, known)
-        if known.principal is None:
+        cached = self._cache.get(key)
+        if cached is None or cached.expires_at < time.monotonic():
+            cached = await self._refresh(key, cached)
+        if cached.principal is None:
             raise _unauthorized(key)
-        return known.principal
+        return cached.principal
 
-    async def _ask(self, key: str, before: _Known | None) -> _Known:
+    async def _refresh(self, key: str, before: _CachedKey | None) -> _CachedKey:
         try:
             principal = await self._verify(key)
-        except Exception as error:  # whatever it is: while nobody can tell, nobody new comes in
+        except Exception as error:  # whatever the reason, no new key is accepted
             if self._may_log():
-                log.warning("keys cannot be verified", reason=str(error) or type(error).__name__)
+                log.warning("API keys cannot be verified", reason=str(error) or type(error).__name__)
             now = time.monotonic()
-            if before is None or before.principal is None or before.at + _LONGEST_KNOWN < now:
-                raise unavailable("nobody can tell now whose key this is") from None
-            known = before._replace(ask_again=now + _PAUSE)
+            if before is None or before.principal is None or before.verified_at + _MAX_STALE < now:
+                raise unavailable("API keys cannot be verified right now") from None
+            cached = before._replace(expires_at=now + _RETRY_INTERVAL)
         else:
             if principal and not principal.key_id and not is_loopback(self._host):
                 principal = None
             now = time.monotonic()
-            known = _Known(principal, now, now + (self.ttl if principal else min(self.ttl, _PAUSE)))
-        if len(self._known) >= _MOST_KNOWN:
-            self._known.clear()
-        self._known[key] = known
-        return known
+            cached = _CachedKey(principal, now, now + (self.ttl if principal else min(self.ttl, _RETRY_INTERVAL)))
+        if len(self._cache) >= _MAX_CACHED:
+            self._cache.clear()
+        self._cache[key] = cached
+        return cached
 
     async def protect(self) -> None:
-        """Before listening: return when it is known that there are keys; on loopback, at once.
+        """Before listening: wait until it is known that keys exist; return at once on loopback.
 
-        Raises UnprotectedError where there are none and other machines could come in.
+        Raises UnprotectedError if there are none and other machines could connect.
         """
         if not is_loopback(self._host):
-            require(self._host, not await self._is_open(), "this service", _MEND)
+            require(self._host, not await self._is_open(), "this service", _REMEDY)
 
     async def warn_if_open(self) -> None:
-        """Log once, as soon as that is known, that no key is needed."""
+        """Log once that no key is needed, as soon as that is known."""
         if is_loopback(self._host) and await self._is_open():
-            log.warning(f"no key is needed, since none has been made: whoever reaches {self._host} may do all; {_MEND}")
+            log.warning(f"no key is needed yet: anyone who can connect to {self._host} has full access; {_REMEDY}")
 
     async def _is_open(self) -> bool:
-        """Whether no key is needed, as soon as that is known."""
+        """Whether no key is needed; waits until that is known."""
         for delay in backoff():
             try:
                 return await self._verify("") is not None
             except Exception as error:
-                log.debug("waiting to see whether there are keys", reason=str(error))
+                log.debug("waiting to learn whether API keys exist", reason=str(error))
             await asyncio.sleep(delay)
         raise AssertionError("backoff has no end")
 
 
 class Access:
-    """ASGI middleware: finds the principal of each HTTP request, and how many requests it has left.
+    """ASGI middleware: authenticates each HTTP request and applies the rate limit of its key.
 
-    `public`: paths that need no key, beside those that never do; one that ends in / stands for all below it.
-    `strict`: endings of paths that are refused while the limit cannot be checked; the others are let through.
-    A WebSocket has its own way in, since a browser cannot send it a header.
+    `public`: further paths that need no key; one that ends in / includes all paths below it.
+    `strict`: endings of paths that are refused while the rate limit cannot be checked; others are let through.
+    WebSockets are authenticated elsewhere, since a browser cannot send a header with them.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class Access:
             try:
                 connection = HTTPConnection(scope)
                 principal = await self._keyring.principal(bearer(connection))
-                refuse_pages_from_elsewhere(principal, connection)
+                refuse_cross_origin(principal, connection)
                 await self._limit(principal, path)
             except Problem as problem:
                 await problem.response()(scope, receive, send)
@@ -155,13 +155,16 @@ class Access:
             await self._limiter.take(principal.key_id)
         except REDIS_GONE as error:
             if path.endswith(self._strict):
-                raise unavailable("the limit of requests cannot be checked") from None
+                raise unavailable("the rate limit cannot be checked right now") from None
             if self._may_log():
-                log.warning("the limit of requests is not checked", reason=str(error) or type(error).__name__)
+                log.warning(
+                    "the rate limit cannot be checked: requests are let through",
+                    reason=str(error) or type(error).__name__,
+                )
 
 
 def caller(request: Request) -> Principal:
-    """Who makes the request."""
+    """The principal that makes the request."""
     principal: Principal = request.state.principal
     return principal
 
@@ -172,10 +175,10 @@ def bearer(connection: HTTPConnection) -> str:
     return key.strip() if scheme.lower() == "bearer" else ""
 
 
-def refuse_pages_from_elsewhere(principal: Principal, connection: HTTPConnection) -> None:
-    """While no key is needed, a browser on this machine must not be led here by a page from elsewhere.
+def refuse_cross_origin(principal: Principal, connection: HTTPConnection) -> None:
+    """Refuse requests of foreign pages in a browser on this machine, as long as no key is needed.
 
-    Its page may call any address, and its server's name may be made to mean this machine; both show in the headers.
+    A foreign page may call any address (seen in Origin), or rebind its own host name to this machine (seen in Host).
     Raises Problem 403.
     """
     if principal.key_id is not None:
@@ -183,7 +186,8 @@ def refuse_pages_from_elsewhere(principal: Principal, connection: HTTPConnection
     host, origin = connection.headers.get("host"), connection.headers.get("origin")
     for address in (host and f"//{host}", origin):
         if address and not is_loopback(_hostname(address)):
-            raise Problem(403, "Not from there", f"without a key only this machine may call, as localhost; {_MEND}")
+            detail = f"without an API key only requests from this machine, to localhost, are accepted; {_REMEDY}"
+            raise Problem(403, "Origin not allowed", detail)
 
 
 def _hostname(address: str) -> str:
@@ -197,13 +201,13 @@ def _unauthorized(key: str) -> Problem:
     if not key:
         return Problem(
             401,
-            "Key needed",
-            f"send the header Authorization: Bearer <key>, with a key that `{COMMAND} key create` has made",
+            "API key required",
+            f"send the header Authorization: Bearer <key>, with a key from `{COMMAND} key create`",
             headers={"WWW-Authenticate": 'Bearer realm="bulksms"'},
         )
     return Problem(
         401,
-        "Key not valid",
-        "this key is not known or was revoked; ask an operator for another",
+        "API key not valid",
+        "this key is unknown or was revoked; ask an operator for a new one",
         headers={"WWW-Authenticate": 'Bearer realm="bulksms", error="invalid_token"'},
     )

@@ -1,4 +1,4 @@
-"""Who calls: what a service knows of whoever sent it a key."""
+"""The principal of a request: the workspace or operator that its API key belongs to."""
 
 from uuid import UUID
 
@@ -6,9 +6,9 @@ import msgspec
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """A workspace, or an operator, who is tied to none.
+    """A workspace, or an operator, whose `workspace_id` is None.
 
-    While no key has been made at all, everyone is an operator without a key: then a service listens on loopback only.
+    Until the first key is created, every caller is an operator without a key, and services listen on loopback only.
     """
 
     key_id: UUID | None
@@ -19,5 +19,5 @@ class Principal(msgspec.Struct, frozen=True):
         return self.workspace_id is None
 
     def sees(self, workspace_id: UUID) -> bool:
-        """Whether a workspace exists, as far as this caller is to know."""
+        """Whether this principal may know that a workspace exists."""
         return self.workspace_id in (None, workspace_id)

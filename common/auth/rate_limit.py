@@ -1,4 +1,4 @@
-"""How many requests a key may make: a token bucket in Redis, which all processes of a service share."""
+"""The rate limit of an API key: a token bucket in Redis, shared by all processes of a service."""
 
 import math
 from uuid import UUID
@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from common.redis import connect as connect_redis
 from common.web.problems import Problem
 
-# One call, so that no two requests take the same token. Redis's clock: ours may differ between machines.
+# A script is atomic: no two requests take the same token. It uses Redis's clock, since clocks of machines differ.
 _TAKE = """
     local rate, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
     local clock = redis.call('TIME')
@@ -25,7 +25,7 @@ _TAKE = """
 
 
 class Limiter:
-    """`rate` requests a second for each key, and `burst` at once; a rate of 0 is no limit."""
+    """Allows each key `rate` requests per second and a burst of `burst`; a rate of 0 means no limit."""
 
     def __init__(self, redis: Redis, rate: float, burst: int) -> None:
         self._redis = redis
@@ -35,11 +35,11 @@ class Limiter:
 
     @classmethod
     def connect(cls, url: str, rate: float, burst: int) -> "Limiter":
-        """A limiter on the Redis at `url`, for which a request waits half a second at most."""
+        """Create a limiter on the Redis at `url`; a request waits at most half a second for it."""
         return cls(connect_redis(url, connect_timeout=0.5, timeout=0.5), rate, burst)
 
     async def take(self, key_id: UUID) -> None:
-        """One request of this key. Raises Problem 429, and RedisError or OSError if Redis does not answer."""
+        """Take the token of one request. Raises Problem 429, and RedisError or OSError if Redis does not answer."""
         if not self._rate:
             return
         wait = float(await self._take(keys=[f"rate:{key_id}"], args=[self._rate, self._burst]))
@@ -47,7 +47,7 @@ class Limiter:
             raise Problem(
                 429,
                 "Too many requests",
-                f"this key may make {self._rate:g} requests a second, {self._burst} at once; slow down",
+                f"this key is limited to {self._rate:g} requests per second, {self._burst} in a burst; slow down",
                 headers={"Retry-After": str(math.ceil(wait))},
             )
 

@@ -1,6 +1,6 @@
 """Signed HTTP bodies: `X-Signature: t=<unix seconds>,v1=<hex>`, an HMAC-SHA256 of the time, a dot and the body.
 
-The scheme of Stripe's webhooks: the time is signed too, so what was overheard is worth nothing five minutes later.
+The scheme of Stripe's webhooks: the time is signed too, so that a captured request cannot be replayed after 5 minutes.
 """
 
 import hmac
@@ -15,7 +15,7 @@ _BLOCK = 64  # bytes
 
 
 class Secret:
-    """A secret that signs: HMAC (RFC 2104) with its two pads hashed once, half the cost of `hmac.digest` each time."""
+    """A signing secret: HMAC (RFC 2104) with both pads hashed in advance, at half the cost of `hmac.digest`."""
 
     def __init__(self, secret: bytes) -> None:
         block = (sha256(secret).digest() if len(secret) > _BLOCK else secret).ljust(_BLOCK, b"\0")
@@ -23,27 +23,27 @@ class Secret:
         self._outer = sha256(bytes(byte ^ 0x5C for byte in block))
 
     def sign(self, body: bytes, now: float) -> bytes:
-        """The header's value for a body sent at `now` (unix seconds)."""
+        """Return the header's value for a body sent at `now` (unix seconds)."""
         stamp = b"%d" % now
         return b"t=%b,v1=%b" % (stamp, self.digest(stamp, body))
 
     def digest(self, stamp: bytes, body: bytes | bytearray) -> bytes:
-        """The signature of a body and the time as it is written, in hexadecimal."""
+        """Return the signature of a body and of the time as written in the header, in hexadecimal."""
         inner, outer = self._inner.copy(), self._outer.copy()
         inner.update(stamp + b"." + body)
         outer.update(inner.digest())
         return outer.hexdigest().encode()
 
 
-def fault(secrets: Sequence[Secret], header: bytes, body: bytes | bytearray) -> str:
-    """What is wrong with a signature; empty if one of the secrets made it, for this body, just now."""
-    stamp, _, found = header.removeprefix(b"t=").partition(b",v1=")
+def signature_error(secrets: Sequence[Secret], header: bytes, body: bytes | bytearray) -> str:
+    """Say what is wrong with a signature; empty if one of the secrets signed this body in the last 5 minutes."""
+    stamp, _, signature = header.removeprefix(b"t=").partition(b",v1=")
     for secret in secrets:
-        if hmac.compare_digest(secret.digest(stamp, body), found):
+        if hmac.compare_digest(secret.digest(stamp, body), signature):
             return _too_old(stamp)
-    return "the signature is of another secret or body" if header else "the signature is missing"
+    return "the signature does not match the body and the secret" if header else "the signature is missing"
 
 
 def _too_old(stamp: bytes) -> str:
     age = time.time() - int(stamp) if stamp.isdigit() else math.inf
-    return f"the signature is {age:.0f} s old" if abs(age) > _WINDOW else ""
+    return f"the signature is {age:.0f} s old; at most {_WINDOW} s are accepted" if abs(age) > _WINDOW else ""

@@ -1,1 +1,1 @@
-"""What a process says of itself: logs, metrics, traces, its heartbeat."""
+"""Observability of a process: logs, metrics, traces, heartbeat."""

@@ -1,18 +1,18 @@
-"""What this process has done since its start, and what has failed in it, counted by name.
+"""Counters of what this process has done, and of what has failed in it, since its start.
 
-Whoever does something counts it there: `counters[topology.CALLBACKS] += 1`. The heartbeat sends `counters`, and /system
-shows their rates; their names stand in common/topology.py. `failures` stands in /metrics.
+Used as `counters[topology.CALLBACKS] += 1`, with the names in common/topology.py. The heartbeat sends `counters`, and
+/system shows their rates; `failures` are shown in /metrics.
 """
 
 from collections import defaultdict
 
 counters: defaultdict[str, int] = defaultdict(int)
 
-# By kind and name: `task` (a background task that failed), `observer` (a callback of ours that raised), `job` (one that
-# raised), `channel` and `queue` (a message, or a member, that could not be read and was dropped).
+# By kind and name: `task`, `observer` and `job` (those that raised an error), `channel` and `queue` (messages or jobs
+# that could not be read and were dropped).
 failures: defaultdict[tuple[str, str], int] = defaultdict(int)
 
 
 def count_failure(kind: str, name: str) -> None:
-    """Count a failure that was survived."""
+    """Count a failure from which the process has recovered."""
     failures[kind, name] += 1

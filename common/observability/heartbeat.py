@@ -1,6 +1,6 @@
-"""Every process publishes a heartbeat once a second: its counters, and whether the servers that it needs answer.
+"""The heartbeat that every process publishes once a second: its counters and the state of the servers that it needs.
 
-A heartbeat may be lost: the counters are totals, so the next one makes up for it.
+A heartbeat may be lost: the counters are totals, so the next one replaces it.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
-from common.broadcast import KrispBroadcast, News
+from common.broadcast import Event, KrispBroadcast
 from common.observability.counters import counters
 from common.topology import HEARTBEAT_CHANNEL
 
@@ -19,19 +19,19 @@ _SERVER_TIMEOUT = 0.8  # seconds
 
 
 class Heartbeat(msgspec.Struct):
-    """One process at one moment: `at` in seconds of its own clock, counts since its start, and each server's state."""
+    """The state of a process: `at` in seconds of its monotonic clock, counts since its start, servers by name."""
 
     process: str = msgspec.field(name="service")
     pid: int
     at: float
     counters: dict[str, int] = msgspec.field(name="counts")
-    servers: dict[str, str]  # "ok", or why it is not
+    servers: dict[str, str]  # "ok" or the error
 
 
 async def run(process: str, broadcast: KrispBroadcast, servers: Mapping[str, Callable[[], Awaitable[object]]]) -> None:
-    """Publish until cancelled. `servers`: by name, what raises if it does not answer.
+    """Publish heartbeats until cancelled. `servers`: by name, a check that raises if the server does not answer.
 
-    Without Redis a heartbeat reaches this process only: so webapi can still show that Redis does not answer.
+    Without Redis a heartbeat is delivered in this process only, so that webapi can show that Redis does not answer.
     """
     topic = f"{process}/{os.getpid()}"
     while True:
@@ -42,8 +42,8 @@ async def run(process: str, broadcast: KrispBroadcast, servers: Mapping[str, Cal
         try:
             async with asyncio.timeout(_SERVER_TIMEOUT):
                 await broadcast.publish(HEARTBEAT_CHANNEL, topic, data)
-        except Exception:  # Redis does not answer: logged by whoever needs it for more than this
-            broadcast.deliver(News(HEARTBEAT_CHANNEL, topic, data))
+        except Exception:  # Redis does not answer; its other users log that
+            broadcast.deliver(Event(HEARTBEAT_CHANNEL, topic, data))
         await asyncio.sleep(max(0.0, started + _PERIOD - time.monotonic()))
 
 

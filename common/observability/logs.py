@@ -1,4 +1,4 @@
-"""One way to log: structlog over the standard library, so that libraries' lines look like ours."""
+"""Logging for every process: structlog over the standard library, so that libraries' lines look like ours."""
 
 import logging
 import re
@@ -8,10 +8,10 @@ from typing import Any
 
 import structlog
 
-# These say at info what the system says better itself.
+# Libraries whose info lines repeat what the system logs itself.
 _QUIET = ("uvicorn.access", "arq.worker", "arq.connections", "aiosqlite", "alembic.runtime.plugins")
 
-_ALWAYS = "bulksms.ready"  # the logger whose lines every level shows
+_READY_LOGGER = "bulksms.ready"  # its lines are shown at every log level
 
 _PERSONAL = (
     (re.compile(r"(\+[1-9]\d{3})\d{1,9}(\d{2})(?!\d)"), r"\1***\2"),  # a number in E.164
@@ -20,14 +20,14 @@ _PERSONAL = (
 
 
 def masked(text: str) -> str:
-    """The text without what logs must not keep: phone numbers but for their beginnings and ends, secrets of keys."""
+    """Mask what logs must not keep: the middle of phone numbers, and the secrets of API keys."""
     for pattern, replacement in _PERSONAL:
         text = pattern.sub(replacement, text)
     return text
 
 
 class Throttle:
-    """Allows a log line once in `period` seconds: for a warning that would else be written for every request."""
+    """Allows a log line once per `period` seconds: for a warning that could repeat with every request."""
 
     def __init__(self, period: float = 10.0) -> None:
         self._period = period
@@ -41,13 +41,13 @@ class Throttle:
         return True
 
 
-def ready(what: str) -> None:
-    """Say that a process is ready: whoever started it looks for this line."""
-    structlog.get_logger(_ALWAYS).info(f"{what} is ready")
+def ready(process: str) -> None:
+    """Log that a process is ready; the launcher waits for this line."""
+    structlog.get_logger(_READY_LOGGER).info(f"{process} is ready")
 
 
 def configure(level: str, service: str) -> None:
-    """Send every log line of the process to standard error: readable on a terminal, JSON elsewhere."""
+    """Log to standard error: readable lines on a terminal, JSON elsewhere."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -77,12 +77,12 @@ def configure(level: str, service: str) -> None:
     )
     logging.root.handlers[:] = [handler]
     logging.root.setLevel(level.upper())
-    logging.getLogger(_ALWAYS).setLevel(logging.INFO)
+    logging.getLogger(_READY_LOGGER).setLevel(logging.INFO)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     structlog.contextvars.bind_contextvars(service=service)
 
 
 def _mask(logger: Any, method: str, line: Any) -> str:
-    # After the line is made, so that values within values and the words of tracebacks are masked too.
+    # The finished line, so that nested values and tracebacks are masked too.
     return masked(str(line))

@@ -1,4 +1,4 @@
-"""A small HTTP port beside a process that serves no HTTP: `/metrics`, `/health` and `/ready` of rpc and the workers."""
+"""The HTTP server for `/metrics`, `/health` and `/ready` of rpc and the workers, which serve no other HTTP."""
 
 import asyncio
 import socket
@@ -16,7 +16,7 @@ from common.web.server import serve_on
 
 log = structlog.get_logger()
 
-_REQUEST_TIMEOUT = 5.0  # seconds for a request to come in
+_REQUEST_TIMEOUT = 5.0  # seconds to receive a request
 
 
 async def serve(
@@ -26,7 +26,7 @@ async def serve(
     dependencies: Mapping[str, Dependency],
     refreshes: Sequence[Refresh] = (),
 ) -> None:
-    """Serve until cancelled; return at once on port 0, or where something else listens: the process does without."""
+    """Serve until cancelled; return at once on port 0, or where the port is taken: the process runs without."""
     if not port:
         return
     try:

@@ -1,4 +1,4 @@
-"""`common.tracing` by OpenTelemetry; imported only where traces are wanted."""
+"""The tracer of `common.observability.tracing` on OpenTelemetry; imported only if tracing is configured."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -16,20 +16,20 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-_TIMEOUT = 2  # seconds for whoever takes traces; without them a process still ends in time
-_MOST_LINKS = 20
+_TIMEOUT = 2  # seconds for the collector; a process still stops in time if it does not answer
+_MAX_LINKS = 20
 _NONE: list[UUID | None] = [None]
 
 _root_of: ContextVar[UUID | None] = ContextVar("root_of", default=None)
 
 
 def _root_context(campaign: UUID) -> SpanContext:
-    """The first span of a campaign's trace: the campaign's id is the trace's, its random half the span's."""
+    """The root span of a campaign's trace: the trace id is the campaign id, the span id is its random half."""
     return SpanContext(campaign.int, campaign.int & (2**64 - 1), is_remote=True, trace_flags=TraceFlags(1))
 
 
 class _Ids(RandomIdGenerator):
-    """Random ids, but for the root of a campaign."""
+    """Random ids, except for the root span of a campaign."""
 
     def generate_trace_id(self) -> int:
         campaign = _root_of.get()
@@ -41,7 +41,7 @@ class _Ids(RandomIdGenerator):
 
 
 class OtelTracer:
-    """A tracer whose spans go to `endpoint` in batches, from a thread of its own; what is left goes at exit."""
+    """A tracer that exports spans to `endpoint` in batches from a background thread, and the last ones at exit."""
 
     def __init__(self, endpoint: str, service: str) -> None:
         provider = TracerProvider(resource=Resource.create({"service.name": service}), id_generator=_Ids())
@@ -52,8 +52,8 @@ class OtelTracer:
 
     @contextmanager
     def root(self, name: str, campaign: UUID) -> Iterator[None]:
-        asked_by = trace.get_current_span().get_span_context()
-        links = [Link(asked_by)] if asked_by.is_valid else []
+        request = trace.get_current_span().get_span_context()
+        links = [Link(request)] if request.is_valid else []
         token = _root_of.set(campaign)
         try:
             span = self._tracer.start_span(name, context.Context(), links=links, attributes=_campaign(campaign))
@@ -67,15 +67,15 @@ class OtelTracer:
     def span(
         self, name: str, *, parent: str | None, campaigns: Iterable[UUID], seconds: float, attributes: dict[str, Any]
     ) -> Iterator[None]:
-        first, *others = [*dict.fromkeys(campaigns)][: _MOST_LINKS + 1] or _NONE
-        inside: context.Context | None = None
+        first, *others = [*dict.fromkeys(campaigns)][: _MAX_LINKS + 1] or _NONE
+        parent_context: context.Context | None = None
         if parent:
-            inside = self._propagator.extract({"traceparent": parent})
+            parent_context = self._propagator.extract({"traceparent": parent})
         elif first and not trace.get_current_span().get_span_context().is_valid:
-            inside = trace.set_span_in_context(NonRecordingSpan(_root_context(first)))
+            parent_context = trace.set_span_in_context(NonRecordingSpan(_root_context(first)))
         with self._tracer.start_as_current_span(
             name,
-            inside,
+            parent_context,
             links=[Link(_root_context(other)) for other in others if other],
             attributes={**attributes, **(_campaign(first) if first else {})},
             start_time=time.time_ns() - int(seconds * 1e9),

@@ -1,7 +1,7 @@
-"""Traces, where OTEL_EXPORTER_OTLP_ENDPOINT says who takes them; without it each call here is a no-op.
+"""Traces, sent to the collector at OTEL_EXPORTER_OTLP_ENDPOINT; without it each call here is a no-op.
 
-A campaign's trace has the campaign's id: both have 128 bits. So whatever is done for a campaign joins its trace, in any
-process and after any crash, with nothing to be remembered for it.
+The id of a campaign's trace is the campaign id: both have 128 bits. So all work for a campaign joins its trace, in any
+process and after any crash, without stored state.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from uuid import UUID
 
 
 class Tracer(Protocol):
-    """Makes spans; the functions of this module say what they mean."""
+    """Creates spans; the methods are those of the module's functions."""
 
     def root(self, name: str, campaign: UUID) -> AbstractContextManager[None]: ...
 
@@ -28,23 +28,26 @@ _tracer: Tracer | None = None
 
 
 def configure(endpoint: str, service: str) -> None:
-    """Send the process's traces to `endpoint` (OTLP over HTTP); nowhere if it is empty."""
+    """Send the process's traces to `endpoint` (OTLP over HTTP); if it is empty, disable tracing."""
     global _tracer
     if endpoint:
         try:
             from common.observability.otel import OtelTracer
         except ImportError as error:
-            raise SystemExit(f"traces are wanted: pip install -r requirements-image.txt ({error})") from None
+            hint = (
+                "install its packages with pip install -r requirements-image.txt, or unset OTEL_EXPORTER_OTLP_ENDPOINT"
+            )
+            raise SystemExit(f"tracing is configured but not installed ({error}): {hint}") from None
         _tracer = OtelTracer(endpoint, service)
 
 
 def enabled() -> bool:
-    """Whether anyone takes traces: for what would cost something to find out."""
+    """Whether traces are sent: skip the work for attributes if not."""
     return _tracer is not None
 
 
 def root(name: str, campaign: UUID) -> AbstractContextManager[None]:
-    """The one span that begins the campaign's trace; it is kept only if the block ends without an error."""
+    """Open the root span of the campaign's trace; it is sent only if the block ends without an error."""
     return _tracer.root(name, campaign) if _tracer else nullcontext()
 
 
@@ -56,10 +59,10 @@ def span(
     seconds: float = 0.0,
     **attributes: Any,
 ) -> AbstractContextManager[None]:
-    """A span while the block runs, begun `seconds` before.
+    """Open a span while the block runs, which started `seconds` ago.
 
-    It goes under `parent` (a W3C traceparent), else under the span that is open, else into the trace of the first of
-    `campaigns`, linked to those of the others.
+    Its parent is `parent` (a W3C traceparent), else the current span, else the trace of the first of `campaigns`, with
+    links to the traces of the others.
     """
     if _tracer is None:
         return nullcontext()
@@ -67,18 +70,18 @@ def span(
 
 
 def note(name: str = "", **attributes: Any) -> None:
-    """Add attributes to the span that is open, and name it anew."""
+    """Add attributes to the current span, and rename it if `name` is given."""
     if _tracer is not None:
         _tracer.note(name, attributes)
 
 
 def traceparent() -> str | None:
-    """The open span as W3C Trace Context tells it to another process; None if there is none."""
+    """The current span as a W3C traceparent, for another process; None if there is none."""
     return _tracer.traceparent() if _tracer else None
 
 
 def around(app: Any) -> Any:
-    """The ASGI app with a span for each HTTP request, but for those that ask how the process is."""
+    """Wrap an ASGI app in a span for each HTTP request, except those for health and metrics."""
     return _Traced(app) if _tracer else app
 
 
@@ -91,7 +94,7 @@ class _Traced:
             await self._app(scope, receive, send)
             return
 
-        async def watched(message: Any) -> None:
+        async def send_and_note_status(message: Any) -> None:
             if message["type"] == "http.response.start":
                 note(**{"http.response.status_code": message["status"]})
             await send(message)
@@ -99,5 +102,5 @@ class _Traced:
         parent = dict(scope["headers"]).get(b"traceparent", b"").decode("latin-1")
         method, path = scope["method"], scope["path"]
         with span(method, parent=parent or None, **{"http.request.method": method, "url.path": path}):
-            await self._app(scope, receive, watched)
+            await self._app(scope, receive, send_and_note_status)
             note(f"{method} {getattr(scope.get('route'), 'path', 'other')}")

@@ -1,1 +1,1 @@
-"""HTTP for the services: serving, protocol limits, problem details, OpenAPI."""
+"""HTTP for the services: server, protocol limits, problem details, OpenAPI."""

@@ -1,4 +1,4 @@
-"""`/health` and `/ready`: whether a process is up, and whether the dependencies that it needs answer."""
+"""`/health` and `/ready`: whether a process is up, and whether its dependencies answer."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -17,7 +17,7 @@ Check = Callable[[], Awaitable[object]]
 
 
 class Dependency(NamedTuple):
-    """Something that a service needs: where it should be, and what raises if it does not answer."""
+    """A dependency of a process: its address, and a check that raises if it does not answer."""
 
     address: str
     check: Check
@@ -30,25 +30,25 @@ class Up(msgspec.Struct):
 
 
 class Ready(msgspec.Struct):
-    """Each dependency of the process answers."""
+    """All dependencies of the process answer."""
 
     status: Literal["ready"]
     parts: dict[str, str]
 
 
 def health_routes(dependencies: Mapping[str, Dependency]) -> list[Route]:
-    """`/health` and `/ready`, for a process that has no table of operations."""
+    """The routes `/health` and `/ready`, for a process without an operation table."""
     return routes(health_operations(dependencies))
 
 
 def health_operations(dependencies: Mapping[str, Dependency]) -> list[Operation]:
-    """`/health`: the process is up. `/ready`: each dependency answers within 2 s."""
+    """The operations `/health` (the process is up) and `/ready` (each dependency answers within 2 s)."""
 
     async def health(request: Request) -> Response:
         return json_response(Up("up"))
 
     async def ready(request: Request) -> Response:
-        results = await asyncio.gather(*(_probe(one.check) for one in dependencies.values()))
+        results = await asyncio.gather(*(_probe(dependency.check) for dependency in dependencies.values()))
         states = dict(zip(dependencies, results, strict=True))
         missing = [name for name, state in states.items() if state != "ok"]
         if missing:
@@ -57,7 +57,7 @@ def health_operations(dependencies: Mapping[str, Dependency]) -> list[Operation]
 
     return [
         Operation("GET", "/health", health, "Is the process up?", {200: Up}, is_open=True),
-        Operation("GET", "/ready", ready, "Do the parts that it needs answer?", {200: Ready}, is_open=True),
+        Operation("GET", "/ready", ready, "Do its dependencies answer?", {200: Ready}, is_open=True),
     ]
 
 

@@ -1,6 +1,6 @@
-"""The OpenAPI document of a web service and its page: made of the types that read requests and shape answers.
+"""The OpenAPI document of a web service and its page, generated from the types of requests and responses.
 
-A service lists its operations, one entry each (`operations`). https://spec.openapis.org/oas/v3.1.1.html
+A service lists its operations in a table, see `common.web.operations`. https://spec.openapis.org/oas/v3.1.1.html
 """
 
 import re
@@ -19,28 +19,28 @@ from common.web.problems import ProblemDetails
 
 _REF = "#/components/schemas/"
 _SWAGGER_UI = Path(__file__).with_name("swagger_ui")
-_ALWAYS = (400, 408, 431, 500, 503)  # no HTTP, too slow, too large a head, our mistake, a part is missing
-_KEYED = (401, 403, 429)  # what who needs a key may be answered
+_ANY_OPERATION = (400, 408, 431, 500, 503)  # invalid HTTP, too slow, headers too large, internal, dependency
+_WITH_KEY = (401, 403, 429)  # of every operation that needs an API key
 _REASONS = {
-    400: "not understood",
-    401: "a key is needed, or a signature",
-    402: "too little credit",
-    403: "not from there: while no key is needed, only this machine may call",
-    404: "there is no such thing",
-    408: "the request came too slowly",
-    409: "not in a state for this",
+    400: "the request is malformed",
+    401: "an API key or a signature is required",
+    402: "not enough credit",
+    403: "not allowed: while no API key exists, only requests from this machine are accepted",
+    404: "not found",
+    408: "the request was received too slowly",
+    409: "not possible in the current state",
     413: "the body is too large",
-    415: "the body is of a type, or in an encoding, that is not taken",
-    422: "understood, and not usable",
-    429: "over the key's rate: try again after Retry-After",
+    415: "the media type or encoding of the body is not supported",
+    422: "the request is well-formed but cannot be processed",
+    429: "the key's rate limit is exceeded: try again after Retry-After",
     431: "the headers are too large",
-    500: "our mistake",
-    503: "a part is missing, or a buffer is full: try again after Retry-After",
+    500: "internal error",
+    503: "a dependency does not answer, or a buffer is full: try again after Retry-After",
 }
 
 
 def document(title: str, description: str, operations: Sequence[Operation]) -> bytes:
-    """The document, as JSON."""
+    """Generate the document, as JSON."""
     types = _Types(operations)
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
@@ -59,11 +59,11 @@ def document(title: str, description: str, operations: Sequence[Operation]) -> b
     )
 
 
-def routes(made: bytes) -> list[BaseRoute]:
-    """`/openapi.json` and `/docs`, which works without a network: Swagger UI lies beside this file."""
+def routes(generated: bytes) -> list[BaseRoute]:
+    """The routes `/openapi.json` and `/docs`, which needs no internet: Swagger UI is in the folder of this file."""
 
     async def openapi(request: Request) -> Response:
-        return Response(made, media_type="application/json")
+        return Response(generated, media_type="application/json")
 
     async def docs(request: Request) -> Response:
         return HTMLResponse(_PAGE)
@@ -76,14 +76,14 @@ def routes(made: bytes) -> list[BaseRoute]:
 
 
 class _Types:
-    """The schemas of all the types of some operations."""
+    """The schemas of all types of some operations."""
 
     def __init__(self, operations: Sequence[Operation]) -> None:
         self._types = list(
             {
                 kind: None
                 for operation in operations
-                for kind in (operation.body, operation.query, *operation.answers.values(), ProblemDetails)
+                for kind in (operation.body, operation.query, *operation.responses.values(), ProblemDetails)
                 if kind is not None and not isinstance(kind, Text)
             }
         )
@@ -103,11 +103,11 @@ class _Types:
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """A parameter that is left out is no null."""
+    """Remove null from a schema: an optional parameter is left out, never null."""
     if "anyOf" not in schema:
         return schema
-    (kind,) = (one for one in schema["anyOf"] if one != {"type": "null"})
-    return dict(kind)
+    (only,) = (choice for choice in schema["anyOf"] if choice != {"type": "null"})
+    return dict(only)
 
 
 def _described(operation: Operation, types: _Types) -> dict[str, Any]:
@@ -138,17 +138,18 @@ def _identifier(operation: Operation) -> str:
 
 
 def _responses(operation: Operation, types: _Types) -> dict[str, Any]:
-    refusals = () if operation.is_open else _KEYED
-    answers = {**dict.fromkeys((*operation.problems, *_ALWAYS, *refusals), ProblemDetails), **operation.answers}
-    return {str(status): _response(status, kind, types) for status, kind in sorted(answers.items())}
+    with_key = () if operation.is_open else _WITH_KEY
+    problems = dict.fromkeys((*operation.problems, *_ANY_OPERATION, *with_key), ProblemDetails)
+    responses = {**problems, **operation.responses}
+    return {str(status): _response(status, kind, types) for status, kind in sorted(responses.items())}
 
 
 def _response(status: int, kind: Any, types: _Types) -> dict[str, Any]:
     if isinstance(kind, Text):
-        return {"description": "done", "content": {kind.media_type: {"schema": {"type": "string"}}}}
+        return {"description": "success", "content": {kind.media_type: {"schema": {"type": "string"}}}}
     problem = isinstance(kind, type) and issubclass(kind, ProblemDetails)
     media_type = "application/problem+json" if problem else "application/json"
-    return {"description": _REASONS.get(status, "done"), "content": {media_type: {"schema": types.schema(kind)}}}
+    return {"description": _REASONS.get(status, "success"), "content": {media_type: {"schema": types.schema(kind)}}}
 
 
 _PAGE = """<!doctype html>

@@ -1,4 +1,4 @@
-"""Errors as people can act on them: HTTP problem details (RFC 9457), the same from every web service."""
+"""Errors as HTTP problem details (RFC 9457), the same in every web service."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ log = structlog.get_logger()
 
 
 class ProblemDetails(msgspec.Struct):
-    """An error (RFC 9457): what is wrong, where, and how to mend it."""
+    """An error (RFC 9457): what is wrong, where, and how to fix it."""
 
     title: str
     status: int
@@ -24,7 +24,7 @@ class ProblemDetails(msgspec.Struct):
 
 
 class Problem(Exception):
-    """An answer that is no success: status, title, what went wrong and how to mend it, and members of its own."""
+    """An error response: status, title, what is wrong and how to fix it, and further members."""
 
     def __init__(
         self, status: int, title: str, detail: str, *, headers: dict[str, str] | None = None, **members: Any
@@ -36,7 +36,7 @@ class Problem(Exception):
         self.body = {"title": title, "status": status, "detail": detail, **members}
 
     def response(self) -> Response:
-        """The answer as `application/problem+json`."""
+        """Create the response, `application/problem+json`."""
         return Response(
             msgspec.json.encode(self.body),
             status_code=self.status,
@@ -45,12 +45,12 @@ class Problem(Exception):
         )
 
 
-def unavailable(what: str, retry_after: int = 1) -> Problem:
-    """503: a part that the answer needs is missing now; the same request may succeed later."""
+def unavailable(reason: str, retry_after: int = 1) -> Problem:
+    """503: a dependency does not answer; the same request may succeed after `retry_after` seconds."""
     return Problem(
         503,
-        "Not available now",
-        f"{what}; nothing was changed, try again in {retry_after} s",
+        "Temporarily unavailable",
+        f"{reason}; nothing was changed, try again in {retry_after} s",
         headers={"Retry-After": str(retry_after)},
     )
 
@@ -62,7 +62,10 @@ async def _problem(request: Request, error: Exception) -> Response:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    hints = {404: f"there is nothing at {request.url.path}", 405: f"{request.method} is not answered here"}
+    hints = {
+        404: f"there is no resource at {request.url.path}; /docs lists the operations",
+        405: f"{request.method} is not supported at this path; /docs lists the operations",
+    }
     return Problem(
         error.status_code,
         str(error.detail),
@@ -72,23 +75,25 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _gone(request: Request, error: Exception) -> Response:
-    """The client went away, or was too slow, while its request came in: nobody reads this."""
+    """The client disconnected, or was too slow, while it sent its request: nobody reads this response."""
     return Response(status_code=400)
 
 
-async def _missing_part(request: Request, error: Exception) -> Response:
-    log.warning("a part is missing", path=request.url.path, reason=str(error) or type(error).__name__)
+async def _database_unavailable(request: Request, error: Exception) -> Response:
+    log.warning("the database does not answer", path=request.url.path, reason=str(error) or type(error).__name__)
     return unavailable("the database does not answer").response()
 
 
 async def _bug(request: Request, error: Exception) -> Response:
     log.error("request failed", path=request.url.path, exc_info=error)
-    return Problem(500, "Internal error", "this is our mistake; it has been logged").response()
+    return Problem(
+        500, "Internal error", "this is a fault of the service, not of your request; it has been logged"
+    ).response()
 
 
 async def _misconfigured(request: Request, error: Exception) -> Response:
-    log.error("the service is not set up right", path=request.url.path, reason=str(error))
-    return Problem(500, "Not set up right", "an operator must mend this: the log of the service says what").response()
+    log.error("the service is misconfigured", path=request.url.path, reason=str(error))
+    return Problem(500, "Service misconfigured", "an operator must fix this; see the log of the service").response()
 
 
 HANDLERS: dict[Any, Callable[[Request, Exception], Any]] = {
@@ -96,12 +101,12 @@ HANDLERS: dict[Any, Callable[[Request, Exception], Any]] = {
     HTTPException: _http,
     ClientDisconnect: _gone,
     Exception: _bug,
-    **dict.fromkeys(UNAVAILABLE, _missing_part),
+    **dict.fromkeys(UNAVAILABLE, _database_unavailable),
 }
 
 
 def install(app: Starlette, misconfigured: type[Exception] | None = None) -> None:
-    """Answer every error of the app as problem details; those of `misconfigured` as an operator's to mend."""
+    """Answer every error of the app with problem details; `misconfigured` is the type of configuration errors."""
     for kind, handler in HANDLERS.items():
         app.add_exception_handler(kind, handler)
     if misconfigured is not None:

@@ -1,6 +1,6 @@
-"""HTTP/1.1 as far as a service is willing to take it in: uvicorn's protocol with bounds on size and on slowness.
+"""HTTP/1.1 with limits: uvicorn's protocol with bounds on the size of a request's head and on slow clients.
 
-uvicorn over httptools takes a head of any size, and waits for ever for a request that comes byte by byte.
+uvicorn over httptools accepts a head of any size, and waits forever for a request that arrives byte by byte.
 """
 
 import asyncio
@@ -14,24 +14,24 @@ from common.web.problems import Problem
 MOST_HEAD = 32 * 1024  # bytes of a request line and its headers
 MOST_LINE = 8_000  # bytes of the URL, and of a header
 MOST_HEADERS = 100
-LEAST_RATE = 4 * 1024  # bytes of a body a second, beyond the request's own seconds
-LINGER = 5.0  # seconds in which who is refused may still send, so that it comes to read why
-FAREWELL = 0.5  # seconds for requests that are on their way when the server ends
+LEAST_RATE = 4 * 1024  # bytes per second of a body, beyond the request timeout
+LINGER = 5.0  # seconds in which a refused client may still send, so that it can read the response
+SHUTDOWN_GRACE = 0.5  # seconds for requests in transit when the server stops
 _TICK = 1.0  # seconds
 
 HEAD_TOO_LARGE = Problem(
     431,
     "Headers too large",
-    f"a request may have {MOST_HEADERS} headers and {MOST_HEAD} bytes of them, none longer than {MOST_LINE}",
+    f"a request may have at most {MOST_HEADERS} headers, {MOST_HEAD} bytes in total and {MOST_LINE} bytes each",
 )
 TOO_SLOW = Problem(
-    408, "Request too slow", f"the request did not come in in time: send at least {LEAST_RATE} bytes of it a second"
+    408, "Request too slow", f"the request did not arrive in time: send at least {LEAST_RATE} bytes per second"
 )
-NOT_HTTP = Problem(400, "HTTP not understood", "this is no request of HTTP/1.1")
+NOT_HTTP = Problem(400, "Invalid HTTP", "this is not a valid HTTP/1.1 request")
 
 
 def raw(problem: Problem, headers: list[tuple[bytes, bytes]], *, keep: bool = False) -> bytes:
-    """The answer as it goes over the wire, with these headers before its own; `keep` the connection afterwards?"""
+    """Serialize the response, with these headers before its own; `keep`: the connection stays open."""
     response = problem.response()
     lines = [b"HTTP/1.1 %d %s" % (problem.status, HTTPStatus(problem.status).phrase.encode())]
     lines += [b"%s: %s" % header for header in (*headers, *response.raw_headers)]
@@ -41,35 +41,35 @@ def raw(problem: Problem, headers: list[tuple[bytes, bytes]], *, keep: bool = Fa
 
 
 def linger(transport: Any) -> None:
-    """Close in a while: what a client still sends to a closed socket would destroy the answer that it has not read."""
+    """Close after LINGER: data sent to a closed socket would reset it, and destroy the unread response."""
     if transport.can_write_eof():
         transport.write_eof()
-    asyncio.get_running_loop().call_later(LINGER, transport.abort)  # also if the answer was not read: enough
+    asyncio.get_running_loop().call_later(LINGER, transport.abort)  # even if the response was not read
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """uvicorn's protocol. A request whose head is too large is answered 431, one that comes too slowly 408.
+    """uvicorn's protocol, which answers 431 to a head that is too large and 408 to a request that is too slow.
 
-    A request has `request_timeout` seconds, its body one more for every LEAST_RATE bytes; time in which we do not read
-    is not counted. A connection on which no request ever begins has the same time, and so has a client that reads
-    nothing of its answer.
+    A request has `request_timeout` seconds, and its body one more for every LEAST_RATE bytes; time in which the server
+    does not read is not counted. The same timeout closes a connection without a request, and one whose client does not
+    read its response.
     """
 
     def __init__(self, *args: Any, request_timeout: float, **others: Any) -> None:
         super().__init__(*args, **others)
         self._request_timeout = request_timeout
         self._timer: asyncio.TimerHandle | None = None
-        self._leaving: asyncio.TimerHandle | None = None
-        self._coming = True  # a request is coming in
+        self._linger_timer: asyncio.TimerHandle | None = None
+        self._receiving = True  # a request is being received
         self._in_head = True
-        self._begun = 0  # requests
+        self._requests = 0  # started on this connection
         self._received = 0  # bytes of its head
         self._body_size = 0
-        self._waited = 0.0  # seconds for it
-        self._unread = 0  # bytes of an answer
+        self._waited = 0.0  # seconds for the request
+        self._unread = 0  # bytes of a response
         self._stalled = 0.0  # seconds since the client read any of them
         self._refused = False
-        self._last = False  # the next answer is the last
+        self._last = False  # the next response is the last
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -82,17 +82,17 @@ class BoundedHttp(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
-        begun = self._begun
+        requests = self._requests
         super().data_received(data)
-        if self._coming and self._in_head and self._begun == begun:  # all of it belongs to one head
+        if self._receiving and self._in_head and self._requests == requests:  # all within one head
             self._received += len(data)
             if self._received > MOST_HEAD:
                 self._refuse(HEAD_TOO_LARGE)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._coming = self._in_head = True
-        self._begun += 1
+        self._receiving = self._in_head = True
+        self._requests += 1
         self._received = self._body_size = 0
         self._waited = 0.0
 
@@ -114,26 +114,26 @@ class BoundedHttp(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._coming = False
-        if self._leaving is not None:
-            self._leaving.cancel()
-            self._leaving = None
+        self._receiving = False
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
+            self._linger_timer = None
         if not self._refused:
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._coming and not self._in_head and self.cycle.response_complete:
-            # Answered before the request was all there: the rest of it is not awaited for long.
-            self._leaving = self.loop.call_later(LINGER, self.transport.abort)
+        if self._receiving and not self._in_head and self.cycle.response_complete:
+            # Answered before the whole request was received: the rest of it has LINGER seconds.
+            self._linger_timer = self.loop.call_later(LINGER, self.transport.abort)
 
     def shutdown(self) -> None:
-        """The server ends: what is on its way on a kept connection is still answered, as the last."""
+        """Stop: a request in transit on a kept connection is still answered, as the last one."""
         self._last = True
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.keep_alive = False
         else:
-            self.loop.call_later(FAREWELL, self._close_if_idle)
+            self.loop.call_later(SHUTDOWN_GRACE, self._close_if_idle)
 
     def _close_if_idle(self) -> None:
         if self.cycle is None or self.cycle.response_complete:
@@ -150,7 +150,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._refuse(NOT_HTTP)
 
     def _check(self) -> None:
-        """Each second: has the client had its time?"""
+        """Enforce the timeouts, once a second."""
         if self.transport.is_closing():
             return
         self._timer = self.loop.call_later(_TICK, self._check)
@@ -159,24 +159,24 @@ class BoundedHttp(HttpToolsProtocol):
         self._unread = unread
         if self._stalled > self._request_timeout:
             self.transport.abort()
-        if self._refused or self._leaving or not self._coming or self.flow.read_paused:
+        if self._refused or self._linger_timer or not self._receiving or self.flow.read_paused:
             return
         self._waited += _TICK
         if self._waited > self._request_timeout + self._body_size / LEAST_RATE:
-            if self._begun:
+            if self._requests:
                 self._refuse(TOO_SLOW)
             else:
-                self.transport.close()  # nothing was asked
+                self.transport.close()  # there is no request to answer
 
     def _refuse(self, problem: Problem) -> None:
-        """Answer this, if the request's answer has not begun, and take in nothing more."""
+        """Answer with `problem`, unless the response has started, and read nothing more."""
         self._refused = True
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
-            if self._in_head:  # it answers the request before this one: let it, and go
+            if self._in_head:  # it answers the previous request: let it finish, then close
                 cycle.keep_alive = False
                 return
-            cycle.disconnected = True  # its handler is told that the client is gone, and writes nothing more
+            cycle.disconnected = True  # its handler sees a disconnected client, and writes nothing more
             cycle.message_event.set()
             if cycle.response_started:
                 self.transport.close()
@@ -186,6 +186,6 @@ class BoundedHttp(HttpToolsProtocol):
         linger(self.transport)
 
     def _stop(self) -> None:
-        for timer in (self._timer, self._leaving):
+        for timer in (self._timer, self._linger_timer):
             if timer is not None:
                 timer.cancel()

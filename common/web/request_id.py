@@ -1,6 +1,6 @@
-"""A request's id: taken from the caller or made, returned, and in every log line of what the request sets off.
+"""Request ids: taken from the caller or generated, returned in a header, and in every log line of the request.
 
-It goes on to other processes in gRPC metadata, and in the ids of jobs.
+They are passed to other processes in gRPC metadata and in the ids of jobs.
 """
 
 import re
@@ -11,39 +11,39 @@ import structlog
 
 _NAME = "request_id"
 _HEADER = b"x-request-id"
-_SANE = re.compile(rb"[A-Za-z0-9_-]{1,64}")
+_VALID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 
 METADATA = "x-request-id"
 
 
 def current() -> str:
-    """The id of the request that is being served; empty if there is none."""
+    """The id of the current request; empty if there is none."""
     return str(structlog.contextvars.get_contextvars().get(_NAME, ""))
 
 
 def bind(request_id: str) -> None:
-    """From now on, in this task, what is logged belongs to that request."""
-    if request_id and _SANE.fullmatch(request_id.encode()):
+    """Add this request id to the log lines of the current task."""
+    if request_id and _VALID.fullmatch(request_id.encode()):
         structlog.contextvars.bind_contextvars(**{_NAME: request_id})
 
 
 class RequestIds:
-    """ASGI middleware that gives each HTTP request and WebSocket its id."""
+    """ASGI middleware that assigns an id to each HTTP request and WebSocket."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        given = dict(scope["headers"]).get(_HEADER, b"")
-        request_id = given if _SANE.fullmatch(given) else uuid4().hex.encode()
+        received = dict(scope["headers"]).get(_HEADER, b"")
+        request_id = received if _VALID.fullmatch(received) else uuid4().hex.encode()
 
-        async def answer(message: Any) -> None:
-            if message["type"] in _BEGINNINGS:
+        async def send_with_id(message: Any) -> None:
+            if message["type"] in _RESPONSE_STARTS:
                 message["headers"] = [*message.get("headers", ()), (_HEADER, request_id)]
             await send(message)
 
         with structlog.contextvars.bound_contextvars(**{_NAME: request_id.decode()}):
-            await self._app(scope, receive, answer)
+            await self._app(scope, receive, send_with_id)
 
 
-_BEGINNINGS = ("http.response.start", "websocket.accept", "websocket.http.response.start")
+_RESPONSE_STARTS = ("http.response.start", "websocket.accept", "websocket.http.response.start")

@@ -1,4 +1,4 @@
-"""Serves an ASGI app over uvicorn, with the protocols that bound what they take in."""
+"""The uvicorn server of an ASGI app, with protocols that limit what they accept."""
 
 import asyncio
 import socket
@@ -17,7 +17,7 @@ log = structlog.get_logger()
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that leaves the signals to the process it is a part of."""
+    """uvicorn without its signal handlers: the process has its own."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -25,15 +25,15 @@ class _Server(uvicorn.Server):
 
 
 async def serve(
-    app: Any, host: str, port: int, stopping: asyncio.Event, *, reuse_port: bool = False, **how: Any
+    app: Any, host: str, port: int, stopping: asyncio.Event, *, reuse_port: bool = False, **options: Any
 ) -> None:
-    """Serve an ASGI app until `stopping` is set; requests under way are answered first.
+    """Serve an ASGI app until `stopping` is set, and finish the requests in progress.
 
-    `reuse_port`: other processes may listen there too, and the kernel shares the connections out among them.
-    `how`: as `serve_on` takes it. Raises OSError where the port is taken.
+    `reuse_port`: other processes may listen on this port too, and the kernel distributes the connections.
+    `options`: those of `serve_on`. Raises OSError if the port is taken.
     """
     with _listener(host, port, reuse_port) as listener:
-        await serve_on(listener, app, stopping, **how)
+        await serve_on(listener, app, stopping, **options)
 
 
 async def serve_on(
@@ -47,15 +47,15 @@ async def serve_on(
 ) -> None:
     """Serve an ASGI app on a socket until `stopping` is set.
 
-    `request_timeout`: seconds that a request may take to come in, see BoundedHttp.
-    `http`, `ws`: what makes the protocol of a connection, where it is not uvicorn's own.
+    `request_timeout`: seconds to receive a request, see BoundedHttp.
+    `http`, `ws`: factories of a connection's protocol, if not uvicorn's own.
     """
     config = uvicorn.Config(
         app,
-        http=partial(http, request_timeout=request_timeout),  # type: ignore[arg-type]  # it may be any callable
+        http=partial(http, request_timeout=request_timeout),  # type: ignore[arg-type]  # any callable works
         ws=ws,
         ws_max_size=websocket.MOST_BYTES,
-        ws_per_message_deflate=False,  # it costs each client more memory and time than our short messages are worth
+        ws_per_message_deflate=False,  # compression costs more memory and time than short messages save
         lifespan="off",
         log_config=None,
         log_level="warning",
@@ -63,7 +63,7 @@ async def serve_on(
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=5,
-        timeout_keep_alive=75,  # longer than clients keep theirs, or a request may meet a connection being closed
+        timeout_keep_alive=75,  # longer than clients keep theirs, or a request may arrive while the connection closes
     )
     server = _Server(config)
     log.info("listening", address="{}:{}".format(*listener.getsockname()[:2]))

@@ -1,4 +1,4 @@
-"""The WebSocket as far as a service is willing to take it in: what uvicorn's protocol leaves without a bound."""
+"""The WebSocket protocol with limits on what uvicorn leaves unbounded."""
 
 from typing import Any
 
@@ -12,16 +12,16 @@ _MOST_FRAGMENTS = 100  # of a message
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket: what is no handshake is told so, a message has few pieces, and no pongs pile up."""
+    """uvicorn's WebSocket protocol: answers invalid handshakes, limits fragments, and never queues several pongs."""
 
     def __init__(self, *args: Any, **others: Any) -> None:
         super().__init__(*args, **others)
-        self._pong = b""  # to the last pings, until the client reads
+        self._pong = b""  # for the last pings, until the client reads
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if not self.handshake_initiated and not self.transport.is_closing():
-            # The whole head has come, and it is no handshake: a POST, or a body.
+            # The whole head was received and it is not a handshake: a POST, or a request with a body.
             self.transport.write(raw(NOT_HTTP, self.default_headers))
             self.transport.close()
 
@@ -33,8 +33,8 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self.handle_parser_exception()
 
     def handle_ping(self) -> None:
-        """Only the last of several pings needs a pong (RFC 6455, 5.5.3): for one that does not read, none is queued."""
-        pongs = b"".join(self.conn.data_to_send())  # to all the pings that came with this one
+        """Answer only the last of several pings (RFC 6455, 5.5.3): none is queued for a client that does not read."""
+        pongs = b"".join(self.conn.data_to_send())  # for all pings received with this one
         if not pongs:
             return
         self._pong = pongs
@@ -46,7 +46,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self._write_pong()
 
     def keepalive_timeout(self) -> None:
-        """End a client that answers no ping, also if it reads nothing of what is still to be sent."""
+        """Disconnect a client that answers no ping, even if it does not read the close frame."""
         super().keepalive_timeout()
         self.loop.call_later(LINGER, self.transport.abort)
 

@@ -1,1 +1,1 @@
-"""What a campaign costs the machine: CPU and memory of every process while it runs, as tables, plots and a report."""
+"""Resource use of a campaign: CPU and memory of every process while it runs, as tables, plots and a report."""

@@ -1,4 +1,4 @@
-"""The picture of one campaign: CPU and memory by process, messages by status and credit, over the same time."""
+"""The plot of one campaign: CPU and memory by process, messages by status, and credit, on one time axis."""
 
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,14 @@ from local.evaluation.sampling import STATUSES, Evaluation
 
 matplotlib.use("Agg")
 
-from matplotlib import pyplot  # it takes the backend when imported
+from matplotlib import pyplot  # imported after the backend is chosen
 
-# Okabe and Ito's colours, which people of every colour vision tell apart. The servers are dashed, a database in the
-# colour of the service that owns it.
+# Okabe and Ito's colour-blind safe palette. Servers are dashed; a database has the colour of the service that owns it.
 _PALETTE = ("#0072B2", "#D55E00", "#CC79A7", "#999999", "#009E73", "#E69F00", "#0072B2", "#D55E00", "#000000")
 _PROCESSES = dict(zip(NAMES, _PALETTE, strict=True))
 _DASHED = {server.program for server in SERVERS}
 _STATUSES = dict(zip(STATUSES, ("#DDDDDD", "#56B4E9", "#009E73", "#E69F00", "#D55E00"), strict=True))
-_BESIDE: dict[str, Any] = {
+_LEGEND_RIGHT: dict[str, Any] = {
     "loc": "center left", "bbox_to_anchor": (1.0, 0.5), "fontsize": 8, "frameon": False, "reverse": True
 }  # fmt: skip
 _TIME = "seconds from the start (dotted: start and end)"
@@ -29,8 +28,8 @@ def plot(evaluation: Evaluation, path: Path) -> None:
     """Draw the evaluation into a PNG at `path`."""
     figure, panels = pyplot.subplots(2, 2, figsize=(11, 7), sharex=True, layout="constrained")
     times = [sample.at - evaluation.zero for sample in evaluation.samples]
-    _uses(panels[0][0], evaluation, times, "cpu")
-    _uses(panels[1][0], evaluation, times, "memory")
+    _usage(panels[0][0], evaluation, times, "cpu")
+    _usage(panels[1][0], evaluation, times, "memory")
     _messages(panels[0][1], evaluation, times)
     _credit(panels[1][1], evaluation, times)
     panels[0][0].set(title="CPU by process", ylabel="percent of one core")
@@ -58,27 +57,27 @@ def _title(evaluation: Evaluation) -> str:
     return f"{title} in {evaluation.seconds:.1f} s, {evaluation.contacts / evaluation.seconds:,.0f} messages/s"
 
 
-def _uses(panel: Any, evaluation: Evaluation, times: list[float], what: str) -> None:
+def _usage(panel: Any, evaluation: Evaluation, times: list[float], resource: str) -> None:
     for name in evaluation.names:
-        values = [getattr(sample.processes.get(name), what, float("nan")) for sample in evaluation.samples]
+        values = [getattr(sample.processes.get(name), resource, float("nan")) for sample in evaluation.samples]
         style = "--" if name in _DASHED else "-"
         panel.plot(times, values, color=_PROCESSES[name], linestyle=style, linewidth=1.5, label=name)
     panel.set_ylim(bottom=0)
 
 
 def _messages(panel: Any, evaluation: Evaluation, times: list[float]) -> None:
-    """Stacked: they add up to the contacts at every moment; what is final lies below."""
+    """Stack the counts, whose sum is always the number of contacts; final statuses are at the bottom."""
     order = ("delivered", "undelivered", "failed", "sent", "queued")
     counts = [[sample.progress.contacts[status] for sample in evaluation.samples] for status in order]
     panel.stackplot(times, counts, colors=[_STATUSES[status] for status in order], labels=order)
-    panel.legend(**_BESIDE)
+    panel.legend(**_LEGEND_RIGHT)
 
 
 def _credit(panel: Any, evaluation: Evaluation, times: list[float]) -> None:
-    """Credit, and how much of it is available; what lies between the two is reserved."""
+    """Draw the credit and its available part; the area between them is reserved."""
     credit = [float(sample.progress.credit) for sample in evaluation.samples]
     available = [float(sample.progress.credit - sample.progress.reserved) for sample in evaluation.samples]
     panel.fill_between(times, available, credit, step="post", color="#F5DFB3", label="reserved")
     panel.step(times, available, where="post", color="#E69F00", linewidth=1.5, label="available")
     panel.step(times, credit, where="post", color="#0072B2", linewidth=1.5, label="credit")
-    panel.legend(**_BESIDE)
+    panel.legend(**_LEGEND_RIGHT)

@@ -1,7 +1,7 @@
-"""Which processes of this machine are the system, ours and the servers, and what they use.
+"""The processes of the system on this machine, ours and the servers, and their CPU and memory.
 
-They are found by their command lines, so it does not matter who has started them. Where several systems run on the
-machine, the ports of the servers and the REDIS_URL that a process was given tell them apart.
+They are found by their command lines, however they were started. Several systems on one machine are distinguished by
+the ports of their servers and the REDIS_URL of their processes.
 """
 
 import re
@@ -16,7 +16,7 @@ import psutil
 from common.settings import Settings
 from common.topology import DS, PROCESSES, REDIS, SALESDB, SERVERS
 
-# In the order of the plots: the same process has the same colour in all of them.
+# In the order of the plots, so that a process has the same colour in all of them.
 NAMES = (*(process.name for process in PROCESSES), *(server.program for server in SERVERS))
 
 _COMMANDS = {" ".join(process.command): process.name for process in PROCESSES}
@@ -24,18 +24,18 @@ _PROGRAMS = {server.name: server.program for server in SERVERS}
 _REDIS = re.compile(r"(?:valkey|redis)-server .*:(\d+)")
 _POSTMASTER = re.compile(r"\S*postgres(?: |$)")  # its children are called `postgres: ...`
 _PORT = re.compile(r" -p ?(\d+)")
-_SETTLED = 2.0  # seconds after which a process is called what it will be called
+_SETTLE_TIME = 2.0  # seconds after which a process no longer changes its command line
 
 
 class Usage(NamedTuple):
-    """What processes of one name use: seconds of CPU since the first look, MB (of 10^6 bytes) of memory now."""
+    """Resource use of the processes of one name: CPU seconds since the first sample, memory in MB (10^6 bytes)."""
 
     cpu: float
     memory: float
 
 
-class _Seen(NamedTuple):
-    """A process of this machine; `name` if it is one of ours or Valkey."""
+class _Process(NamedTuple):
+    """A process of this machine; it has a `name` if it is one of ours or Valkey."""
 
     process: psutil.Process
     command: str
@@ -44,7 +44,7 @@ class _Seen(NamedTuple):
 
 
 class Processes:
-    """The processes of the system that `settings` describes, where they are on this machine."""
+    """Finds the processes of the system with these `settings` on this machine."""
 
     def __init__(self, settings: Settings) -> None:
         self._redis_port = _redis_port(settings.redis_url)
@@ -52,55 +52,55 @@ class Processes:
             _PROGRAMS[DS]: urlsplit(settings.ds_dsn),
             _PROGRAMS[SALESDB]: urlsplit(settings.salesdb_dsn),
         }
-        self._begun = time.time()
-        self._seen: dict[psutil.Process, _Seen | None] = {}
+        self._started_at = time.time()
+        self._seen: dict[psutil.Process, _Process | None] = {}
         self._last: dict[psutil.Process, float] = {}
         self._cpu = dict.fromkeys(NAMES, 0.0)
 
     def usage(self) -> dict[str, Usage]:
-        """What each is using, by its name."""
+        """The resource use by process name."""
         return {name: self._usage(name, processes) for name, processes in self.find().items()}
 
     def _usage(self, name: str, processes: Iterable[psutil.Process]) -> Usage:
-        """All of one name together; memory that they share, as PostgreSQL's do, is counted once."""
+        """Add up the processes of one name; shared memory, as of PostgreSQL, is counted once."""
         own, shared = 0, 0
         for process in processes:
             try:
                 with process.oneshot():
-                    used, memory, born = _cpu(process), process.memory_info(), process.create_time()
+                    used, memory, created_at = _cpu(process), process.memory_info(), process.create_time()
             except psutil.Error:
                 continue
-            self._cpu[name] += max(0.0, used - self._last.get(process, 0.0 if born >= self._begun else used))
+            self._cpu[name] += max(0.0, used - self._last.get(process, 0.0 if created_at >= self._started_at else used))
             self._last[process] = used
-            of_others = getattr(memory, "shared", 0)  # Linux tells it
-            own += memory.rss - of_others
-            shared = max(shared, of_others)
+            shared_part = getattr(memory, "shared", 0)  # only on Linux
+            own += memory.rss - shared_part
+            shared = max(shared, shared_part)
         return Usage(self._cpu[name], (own + shared) / 1e6)
 
     def find(self) -> dict[str, list[psutil.Process]]:
-        """The processes by name. Only those that are new are looked at: this runs at every sample."""
-        settled = time.time() - _SETTLED
+        """Find the processes by name. Only new processes are inspected, since this runs for every sample."""
+        settled = time.time() - _SETTLE_TIME
         self._seen = {
             process: seen
             if (seen := self._seen.get(process)) and process.create_time() < settled
-            else self._look(process)
+            else self._inspect(process)
             for process in psutil.process_iter()
         }
-        all_seen = [one for one in self._seen.values() if one]
-        found: dict[str, list[psutil.Process]] = {}
-        for one in all_seen:
-            if one.name:
-                found.setdefault(one.name, []).append(one.process)
-            elif database := self._database(one, all_seen):
-                children = [child.process for child in all_seen if child.parent == one.process.pid]
-                found.setdefault(database, []).extend([one.process, *children])
-        return {name: found[name] for name in NAMES if name in found}
+        known = [process for process in self._seen.values() if process]
+        by_name: dict[str, list[psutil.Process]] = {}
+        for candidate in known:
+            if candidate.name:
+                by_name.setdefault(candidate.name, []).append(candidate.process)
+            elif database := self._database(candidate, known):
+                children = [child.process for child in known if child.parent == candidate.process.pid]
+                by_name.setdefault(database, []).extend([candidate.process, *children])
+        return {name: by_name[name] for name in NAMES if name in by_name}
 
-    def _look(self, process: psutil.Process) -> _Seen | None:
+    def _inspect(self, process: psutil.Process) -> _Process | None:
         try:
             command = " ".join(process.cmdline()).rstrip()
             name = self._ours(process, command) or self._valkey(command)
-            return _Seen(process, command, process.ppid(), name)
+            return _Process(process, command, process.ppid(), name)
         except psutil.Error:
             return None
 
@@ -119,16 +119,16 @@ class Processes:
         match = _REDIS.search(command)
         return _PROGRAMS[REDIS] if match and int(match[1]) == self._redis_port else None
 
-    def _database(self, one: _Seen, seen: Iterable[_Seen]) -> str | None:
-        """Which database a PostgreSQL serves: by its port, in a container by what its children say they work on."""
-        if not _POSTMASTER.match(one.command):
+    def _database(self, server: _Process, processes: Iterable[_Process]) -> str | None:
+        """The database of a PostgreSQL server: by its port, or in a container by its children's command lines."""
+        if not _POSTMASTER.match(server.command):
             return None
-        port = _PORT.search(one.command)
+        port = _PORT.search(server.command)
         for name, dsn in self._databases.items():
             if port and int(port[1]) == (dsn.port or 5432):
                 return name
             work = f" {dsn.path.strip('/')} "
-            if not port and any(child.parent == one.process.pid and work in child.command for child in seen):
+            if not port and any(child.parent == server.process.pid and work in child.command for child in processes):
                 return name
         return None
 
@@ -138,7 +138,7 @@ def _redis_port(url: str) -> int:
 
 
 def _cpu(process: psutil.Process) -> float:
-    """Seconds of CPU so far. Linux tells them to the nanosecond by thread; what psutil reads is in hundredths."""
+    """CPU seconds so far. Linux counts nanoseconds for each thread; psutil has only hundredths of a second."""
     try:
         threads = Path(f"/proc/{process.pid}/task").iterdir()
         return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9

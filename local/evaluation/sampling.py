@@ -1,4 +1,4 @@
-"""Samples of a campaign and of the processes that carry it, taken side by side at regular moments."""
+"""Samples of a campaign and of all processes, taken together at regular intervals."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 
 class Progress(NamedTuple):
-    """A campaign at a moment: its contacts by status, its workspace's credit, its start and end if they have been."""
+    """A campaign at a moment: contacts by status, credit of its workspace, start and end if they have happened."""
 
     contacts: dict[str, int]
     charged: Decimal
@@ -29,14 +29,14 @@ class Progress(NamedTuple):
 
 
 class Use(NamedTuple):
-    """A process at a moment: CPU since the moment before, in percent of one core, and memory in MB (10^6 bytes)."""
+    """A process in a sample: CPU since the previous sample, in percent of one core, and memory in MB (10^6 bytes)."""
 
     cpu: float
     memory: float
 
 
 class Sample(NamedTuple):
-    """What was seen at a moment, in seconds of the system's clock."""
+    """One sample; `at` is in unix seconds."""
 
     at: float
     processes: dict[str, Use]
@@ -44,7 +44,7 @@ class Sample(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """One campaign with the samples of its life; `name` is that of its files."""
+    """One campaign with its samples; `name` is that of its files."""
 
     name: str
     bulksms_id: str
@@ -60,28 +60,28 @@ class Evaluation(NamedTuple):
 
     @property
     def zero(self) -> float:
-        """When the campaign started; when we began to look, if it has not."""
+        """When the campaign started, in unix seconds; if it has not, the time of the first sample."""
         started = self.end.started_at
         return started.timestamp() if started else self.samples[0].at
 
     @property
     def seconds(self) -> float | None:
-        """From its start to its last final message; None if that was not seen."""
+        """Seconds from its start to its last final message; None if it has not ended."""
         completed = self.end.completed_at
         return completed.timestamp() - self.zero if completed else None
 
     @property
     def names(self) -> list[str]:
-        """The processes that were seen."""
+        """The names of the sampled processes."""
         return list(dict.fromkeys(name for sample in self.samples for name in sample.processes))
 
     def peak(self, name: str) -> Use:
-        """The most that a process used at a moment."""
+        """The maximum use of a process in any sample."""
         return _most([sample.processes[name] for sample in self.samples if name in sample.processes])
 
     @property
     def cpu_seconds(self) -> float:
-        """What they used from the campaign's start to its end, all together; to the sample at which that was seen."""
+        """CPU seconds of all processes from the campaign's start to the first sample after its end."""
         used = 0.0
         for before, sample in pairwise(self.samples):
             if sample.at >= self.zero and not before.progress.completed_at:
@@ -90,7 +90,7 @@ class Evaluation(NamedTuple):
 
     @property
     def peak_of_all(self) -> Use:
-        """The most that they used at a moment, all together."""
+        """The maximum total use of all processes in any sample."""
         return _most(
             [
                 Use(sum(use.cpu for use in uses), sum(use.memory for use in uses))
@@ -105,17 +105,17 @@ def _most(uses: list[Use]) -> Use:
 
 
 class Sampler:
-    """Takes a sample every `period` seconds, of the processes and of what `look` tells of the campaign."""
+    """Takes a sample of the processes, and of the campaign with `progress`, every `period` seconds."""
 
-    def __init__(self, processes: Processes, look: Callable[[], Awaitable[Progress]], period: float) -> None:
+    def __init__(self, processes: Processes, progress: Callable[[], Awaitable[Progress]], period: float) -> None:
         self.samples: list[Sample] = []
         self._processes = processes
-        self._look = look
+        self._progress = progress
         self._period = period
         self._sampled = asyncio.Event()
 
     async def run(self) -> None:
-        """Sample until cancelled. A look that fails leaves a gap."""
+        """Take samples until cancelled; one that fails is skipped."""
         before, usage = await asyncio.to_thread(self._read)
         due = before
         while True:
@@ -125,13 +125,13 @@ class Sampler:
             uses = {name: _use(usage.get(name), one, now - before) for name, one in latest.items()}
             before, usage = now, latest
             try:
-                self.samples.append(Sample(time.time(), uses, await self._look()))
+                self.samples.append(Sample(time.time(), uses, await self._progress()))
                 self._sampled.set()
             except Exception as error:
-                log.warning("no sample", reason=str(error) or type(error).__name__)
+                log.warning("a sample could not be taken", reason=str(error) or type(error).__name__)
 
     async def next_sample(self) -> None:
-        """Wait for a sample that begins from now on."""
+        """Wait for a sample that starts after this call."""
         now = time.time()
         while not self.samples or self.samples[-1].at < now:
             self._sampled.clear()

@@ -28,7 +28,7 @@ from uvicorn.server import ServerState
 from bulksms.report_writer import Outcome
 from common.auth.signatures import HEADER
 from common.web.problems import Problem
-from common.web.protocol import FAREWELL, HEAD_TOO_LARGE, MOST_HEAD, NOT_HTTP, TOO_SLOW, linger
+from common.web.protocol import HEAD_TOO_LARGE, MOST_HEAD, NOT_HTTP, SHUTDOWN_GRACE, TOO_SLOW, linger
 from common.web.requests import too_large
 from salesapi.salesapi.callback import MOST_BYTES, Callback
 
@@ -151,7 +151,7 @@ class CallbackProtocol(asyncio.Protocol):
     def shutdown(self) -> None:
         """The server ends: what has come in is answered, and what is on its way, as the last."""
         self._is_stopping = True
-        self._loop.call_later(FAREWELL, self._close_if_idle)
+        self._loop.call_later(SHUTDOWN_GRACE, self._close_if_idle)
 
     # httptools
 

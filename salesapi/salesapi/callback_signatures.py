@@ -21,7 +21,7 @@ class Signatures:
 
     def check(self, header: bytes, body: bytes | bytearray) -> None:
         """Raise Problem 401 unless the body was signed with one of the secrets, just now."""
-        if not self._secrets or not (fault := signatures.fault(self._secrets, header, body)):
+        if not self._secrets or not (fault := signatures.signature_error(self._secrets, header, body)):
             return
         self.refused += 1
         if self._may_log():

@@ -16,7 +16,7 @@ from typing import Any
 
 from uvicorn.server import ServerState
 
-from common.web.protocol import FAREWELL, TOO_SLOW, BoundedHttp, linger, raw
+from common.web.protocol import SHUTDOWN_GRACE, TOO_SLOW, BoundedHttp, linger, raw
 from salesapi.salesapi.callback import Callback
 from salesapi.salesapi.callback_protocol import BEGINNINGS, CallbackProtocol
 
@@ -82,7 +82,7 @@ class ConnectionProtocol(asyncio.Protocol):
     def shutdown(self) -> None:
         """The server ends: a request that is on its way is still answered."""
         self._is_stopping = True
-        asyncio.get_running_loop().call_later(FAREWELL, self._close_if_unused)
+        asyncio.get_running_loop().call_later(SHUTDOWN_GRACE, self._close_if_unused)
 
     def take_back(self, beginning: bytes, is_stopping: bool) -> None:
         """Decide again: the connection asks for something with this beginning that is not plainly a callback."""

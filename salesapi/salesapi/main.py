@@ -44,7 +44,7 @@ async def _main(runtime: Runtime) -> None:
     salesdb = runtime.database("salesdb", settings.salesdb_dsn)
     jobs = runtime.jobs()
     rpc = runtime.need("rpc", RpcClient(settings.rpc_address, settings.rpc_timeout, security.of_client(settings)))
-    keyring = Keyring(rpc.verify_key, host, settings.key_cache)
+    keyring = Keyring(rpc.verify_key, host, settings.key_cache_ttl)
     limiter = runtime.own(Limiter.connect(settings.redis_url, settings.rate_limit, settings.rate_burst))
     charges = charge_batcher(jobs)
     progress = ProgressNews(salesdb, runtime.broadcast)
@@ -66,7 +66,7 @@ async def _main(runtime: Runtime) -> None:
     runtime.task_once("key warning", keyring.warn_if_open)
     callback = Callback(writer, Signatures(settings.callback_keys), on_problem(http))
     runner = CampaignRunner(
-        salesdb, rpc, jobs, batch=settings.send_batch, lanes=settings.send_lanes, on_entries=charges.add
+        salesdb, rpc, jobs, batch=settings.send_batch, lanes=settings.send_concurrency, on_entries=charges.add
     )
     create = CreateEndpoint(
         salesdb,

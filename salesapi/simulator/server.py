@@ -167,7 +167,7 @@ async def _main(runtime: Runtime) -> None:
         failed=settings.carrier_failed,
         undelivered=settings.carrier_undelivered,
         duplicates=settings.carrier_duplicates,
-        swapped=settings.carrier_swapped,
+        swapped=settings.carrier_out_of_order,
         latency=settings.carrier_latency,
         seed=settings.carrier_seed,
     )

@@ -1,4 +1,4 @@
-"""The commands of the client, typed as people and scripts do, on the running system."""
+"""The client commands, run as people and scripts do, on the running system."""
 
 import csv
 import io
@@ -26,13 +26,13 @@ from tests.support.workspaces import new_workspace
 
 
 class Shell:
-    """Types commands, against the running system, for one workspace."""
+    """Runs commands against the running system for one workspace."""
 
     def __init__(self, system: System, workspace: UUID) -> None:
         self._environ = {**system.environ, "WORKSPACE": str(workspace)}
 
     def __call__(self, *words: str, code: int = 0, **environ: str) -> subprocess.CompletedProcess[str]:
-        """Run `console.py WORDS` to its end, which must be with this code."""
+        """Run `console.py WORDS`, which must exit with this code."""
         done = subprocess.run(
             [sys.executable, "console.py", *words],
             cwd=ROOT,
@@ -46,12 +46,12 @@ class Shell:
         return done
 
     def json(self, *words: str, code: int = 0) -> Any:
-        """The one JSON that `console.py WORDS --json` leaves on stdout."""
+        """The JSON that `console.py WORDS --json` prints."""
         return json.loads(self(*words, "--json", code=code).stdout)
 
     @contextmanager
     def running(self, *words: str) -> Iterator[subprocess.Popen[str]]:
-        """`console.py WORDS`, under way."""
+        """Run `console.py WORDS` during the block."""
         command = [sys.executable, "console.py", *words]
         process = subprocess.Popen(command, cwd=ROOT, env=self._environ, stdout=subprocess.PIPE, text=True)
         try:
@@ -68,13 +68,13 @@ def shell(system: System, workspace: UUID) -> Shell:
 
 @pytest.fixture
 def contacts(tmp_path: Path) -> Path:
-    """20 contacts, and two rows that are none."""
+    """20 contacts, an invalid row and a duplicate."""
     path = tmp_path / "lunch.csv"
     path.write_bytes(csv_of(20) + b"Cy,12\nBo,+358 40 000 0001\n")
     return path
 
 
-def test_send_shows_what_happens_and_ends_with_what_became_of_it(shell: Shell, contacts: Path) -> None:
+def test_send_shows_progress_and_totals(shell: Shell, contacts: Path) -> None:
     done = shell("send", str(contacts), "--message", "Hei {Contact Name}!", "--yes")
     assert "20 contacts accepted, 1 rejected, 1 duplicate; costs 2.0 credits" in done.stdout
     assert "line 22: '12': too short" in done.stdout
@@ -84,7 +84,7 @@ def test_send_shows_what_happens_and_ends_with_what_became_of_it(shell: Shell, c
     assert ": completed in " in done.stdout
 
 
-def test_scripts_get_json_on_stdout_and_nothing_else(shell: Shell, contacts: Path, tmp_path: Path) -> None:
+def test_with_json_stdout_has_only_json(shell: Shell, contacts: Path, tmp_path: Path) -> None:
     sent = shell.json("send", str(contacts), "--message", "Hei", "--yes", "--name", "lunch")
     assert (sent["status"], sent["name"], sent["contacts"]["queued"]) == ("completed", "lunch", 0)
     assert [row["reason"] for row in sent["rejected_rows"]] == ["too short", "duplicate number"]
@@ -103,12 +103,12 @@ def test_scripts_get_json_on_stdout_and_nothing_else(shell: Shell, contacts: Pat
     }
 
 
-def test_nothing_is_sent_that_nobody_has_agreed_to(shell: Shell, contacts: Path) -> None:
+def test_nothing_is_sent_without_confirmation(shell: Shell, contacts: Path) -> None:
     assert "--yes" in shell("send", str(contacts), "--message", "Hei", code=1).stdout
     assert [one["status"] for one in shell.json("campaigns")] == ["created"]
 
 
-async def test_too_little_credit_says_how_to_go_on(system: System, ds: asyncpg.Pool, contacts: Path) -> None:
+async def test_too_little_credit_names_the_top_up_command(system: System, ds: asyncpg.Pool, contacts: Path) -> None:
     shell = Shell(system, await new_workspace(ds, Decimal("0.5")))
     refused = shell("send", str(contacts), "--message", "Hei", "--yes", code=1)
     assert "Too little credit" in refused.stderr
@@ -121,7 +121,7 @@ async def test_too_little_credit_says_how_to_go_on(system: System, ds: asyncpg.P
     assert "whole tenths" in shell("topup", "0.05", code=1).stderr
 
 
-def test_an_error_says_what_and_where_and_how_to_mend_it(shell: Shell, tmp_path: Path) -> None:
+def test_an_error_says_what_is_wrong_where_and_how_to_fix_it(shell: Shell, tmp_path: Path) -> None:
     bad = tmp_path / "bad.csv"
     bad.write_text("Contact Name,Phone Number\nA,1\nB,2\n")
     refused = shell("send", str(bad), "--message", "Hei", "--yes", "--json", code=1)
@@ -137,7 +137,7 @@ def test_an_error_says_what_and_where_and_how_to_mend_it(shell: Shell, tmp_path:
     nowhere = shell("watch", str(uuid4()), code=1).stderr
     assert "No such campaign" in nowhere
     assert "`python console.py campaigns`" in nowhere
-    assert "no time" in shell("run", str(uuid4()), "--schedule", "soon", code=2).stderr
+    assert "not a valid time" in shell("run", str(uuid4()), "--schedule", "soon", code=2).stderr
 
 
 def test_a_campaign_is_scheduled_paused_resumed_and_cancelled(shell: Shell, contacts: Path) -> None:
@@ -146,18 +146,18 @@ def test_a_campaign_is_scheduled_paused_resumed_and_cancelled(shell: Shell, cont
     assert shell.json("resume", bulksms_id)["status"] == "scheduled"
     assert shell.json("cancel", bulksms_id)["status"] == "cancelled"
     ended = shell("watch", bulksms_id, code=1)
-    assert "cancelled, 20 contacts will not be sent to" in ended.stdout
+    assert "cancelled, 20 messages will not be sent" in ended.stdout
     again = shell("pause", bulksms_id, code=1).stderr
     assert "answered 409" in again
 
 
-def test_ctrl_c_ends_the_watching_and_not_the_campaign(shell: Shell, contacts: Path) -> None:
+def test_ctrl_c_stops_watching_and_not_the_campaign(shell: Shell, contacts: Path) -> None:
     bulksms_id = shell.json("send", str(contacts), "--message", "Hei", "--yes", "--schedule", "+2h")["bulksms_id"]
     with shell.running("watch", bulksms_id) as process:
         assert process.stdout is not None
         assert "queued 20" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        assert "the campaign goes on" in process.stdout.read()
+        assert "the campaign continues" in process.stdout.read()
         assert process.wait(timeout=60) == 130
     assert shell.json("cancel", bulksms_id)["unsent"] == 20
 
@@ -172,9 +172,7 @@ async def test_credit_is_watched_as_it_changes(shell: Shell, client: Client, wor
     assert shell.json("credit", str(workspace))["credit"] == "1007.0"
 
 
-async def test_what_failed_is_tried_again_as_a_campaign_of_its_own(
-    shell: Shell, client: Client, tmp_path: Path
-) -> None:
+async def test_retry_creates_a_campaign_of_the_failed_contacts(shell: Shell, client: Client, tmp_path: Path) -> None:
     file = tmp_path / "many.csv"
     file.write_bytes(csv_of(100))
     first = shell.json("send", str(file), "--message", "Hei", "--yes")
@@ -182,13 +180,13 @@ async def test_what_failed_is_tried_again_as_a_campaign_of_its_own(
     assert (made["accepted"], made["retry_of"]) == (first["contacts"]["failed"], first["bulksms_id"])
 
 
-def test_help_is_quick_and_in_sections_and_shells_complete_it(shell: Shell) -> None:
+def test_help_is_quick_and_in_sections_and_shells_complete_commands(shell: Shell) -> None:
     heavy = "{'aiohttp', 'psutil', 'matplotlib', 'starlette', 'grpc', 'websockets'}"
     code = f"import sys, console; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr
     sections = shell("--help").stdout.split("Campaigns and credit:")[1]
-    assert sections.index("send ") < sections.index("The whole system:") < sections.index("One part of it:")
+    assert sections.index("send ") < sections.index("The whole system:") < sections.index("Single processes:")
 
     for name in ("bash", "zsh", "fish"):
         assert "_CONSOLE_PY_COMPLETE" in shell(_CONSOLE_PY_COMPLETE=f"{name}_source").stdout
@@ -201,7 +199,7 @@ def _with_venv(environ: dict[str, str]) -> dict[str, str]:
     return {**os.environ, **environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
-def test_the_processes_of_a_system_are_found_and_not_those_of_another(system: System) -> None:
+def test_processes_of_another_system_are_not_found(system: System) -> None:
     found = {name: {one.pid for one in processes} for name, processes in Processes(system.settings).find().items()}
     assert list(found) == list(NAMES)
     assert system.ds is not None
@@ -212,7 +210,7 @@ def test_the_processes_of_a_system_are_found_and_not_those_of_another(system: Sy
         assert found[name] == {process.pid}
 
 
-def test_evaluate_leaves_samples_plots_and_a_report(shell: Shell, contacts: Path, tmp_path: Path) -> None:
+def test_evaluate_writes_samples_plots_and_a_report(shell: Shell, contacts: Path, tmp_path: Path) -> None:
     folder = tmp_path / "evaluation"
     assert shell.json("evaluate", str(contacts), str(contacts), "--running", "--around", "0.5", "-o", str(folder))[
         "report"
@@ -238,11 +236,11 @@ async def test_the_sales_worker_evaluates_a_live_campaign(
         report = Path(json.loads(process.stdout.read())["report"])
     assert report.is_relative_to(system.settings.data_path)
     _check_samples(report.parent, "campaign", 10)
-    assert "could see nothing" in shell("evaluate-live", str(uuid4()), code=1).stderr
+    assert "could not sample" in shell("evaluate-live", str(uuid4()), code=1).stderr
 
 
 async def _sampled(client: Client, bulksms_id: str) -> bool:
-    """Start the campaign, once, and see that it ends."""
+    """Start the campaign once; return whether it is completed."""
     campaign = await client.campaign(bulksms_id)
     if campaign["status"] == "created":
         await client.run(bulksms_id)
@@ -250,7 +248,7 @@ async def _sampled(client: Client, bulksms_id: str) -> bool:
 
 
 def _check_samples(folder: Path, name: str, contacts: int) -> list[dict[str, str]]:
-    """Every process was seen, and the campaign to its end; returns its samples."""
+    """Check that every process and the whole campaign were sampled; return the samples of the campaign."""
     with (folder / f"{name}-processes.csv").open() as file:
         uses = list(csv.DictReader(file))
     assert {use["process"] for use in uses} == set(NAMES)

@@ -1,4 +1,4 @@
-"""The commands that people type, exactly as they are written in the README."""
+"""The commands of the README, exactly as they are written there."""
 
 import os
 import re
@@ -27,7 +27,7 @@ _DOMAINS = {"workspace": ("DS_DSN", "ds", "ds_dump.sql"), "bulksms": ("SALESDB_D
 
 
 class Fresh:
-    """An empty database on the running server, and what is done to it."""
+    """An empty database on the running server."""
 
     def __init__(self, domain: str, server: EmbeddedPostgres, name: str) -> None:
         self.domain = domain
@@ -113,8 +113,8 @@ def test_the_stubs_are_those_of_the_protos(tmp_path: Path) -> None:
         assert file.read_text() == (ROOT / "rpc/stubs" / file.name).read_text(), "run `make protos`"
 
 
-def test_the_demo_ends_by_itself_with_the_books_balanced(system: System) -> None:
-    """`make demo` on a machine where something else has the usual ports, with output to a file."""
+def test_the_demo_ends_with_balanced_books(system: System) -> None:
+    """`make demo` where other programs use the default ports, with output to a file."""
     done = run(sys.executable, "console.py", "demo", DATA_DIR=str(system.settings.data_path / "demo"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the books balance" in done.stdout
@@ -156,13 +156,13 @@ def test_the_documentation_lists_every_setting() -> None:
     assert settings.table() in (ROOT / "docs" / "settings.md").read_text()
 
 
-def test_a_second_command_on_the_same_data_is_told_of_the_first(system: System) -> None:
+def test_a_second_command_on_the_same_data_is_refused(system: System) -> None:
     second = EmbeddedPostgres(system.settings.data_path / "ds", 5432, "ds")
     with pytest.raises(EmbeddedError, match="another command runs PostgreSQL ds"):
         second.start()
 
 
-def test_a_service_says_what_it_waits_for(tmp_path: Path) -> None:
+def test_a_service_logs_the_dependencies_it_waits_for(tmp_path: Path) -> None:
     nowhere = "postgresql://postgres@127.0.0.1:9/salesdb"
     process = subprocess.Popen(
         [sys.executable, "console.py", "salesapi", "serve"],
@@ -185,11 +185,11 @@ def test_a_service_says_what_it_waits_for(tmp_path: Path) -> None:
     assert waits == {"salesdb at 127.0.0.1:9", "redis at 127.0.0.1:9", "rpc at 127.0.0.1:9"}
     process.terminate()
     process.communicate(timeout=60)
-    assert process.returncode == 0, "it ended by itself, with its last things done"
+    assert process.returncode == 0, "it stopped in order"
 
 
 def _name(process: psutil.Process) -> str | None:
-    """What it is called; None if it has ended meanwhile, as PostgreSQL's helpers do."""
+    """The name of a process; None if it has ended meanwhile."""
     try:
         return process.name()
     except psutil.NoSuchProcess:

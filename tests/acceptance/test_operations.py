@@ -1,4 +1,4 @@
-"""What operators are given fits the system: dashboard, alerts, compose files, the image."""
+"""Files for operators match the system: dashboard, alerts, compose files, image."""
 
 import json
 import re
@@ -31,7 +31,7 @@ def panels() -> list[dict[str, Any]]:
 
 
 def named(expression: str) -> set[str]:
-    """The metrics that a PromQL expression names: what is left without labels and what only looks like a name."""
+    """The metrics in a PromQL expression, without labels and functions."""
     bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]|\b(by|without) \([^)]*\)", " ", expression)
     return set(re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", bare)) - {"histogram_quantile"}
 
@@ -42,18 +42,18 @@ def expressions() -> Iterator[str]:
     yield from (target["expr"] for panel in panels() for target in panel["targets"])
 
 
-async def test_every_metric_that_is_asked_for_is_told(client: Client) -> None:
-    told: set[str] = set()
+async def test_every_metric_in_use_is_exported(client: Client) -> None:
+    exported: set[str] = set()
     for address in client.metrics_urls.values():
         text = (await client.http.get(f"{address}/metrics")).text
         for family in text_string_to_metric_families(text):
-            told |= {family.name + suffix for suffix in SUFFIXES.get(family.type, ())}
-    asked = set().union(*map(named, expressions()))
-    assert len(asked) > 30
-    assert asked <= told
+            exported |= {family.name + suffix for suffix in SUFFIXES.get(family.type, ())}
+    used = set().union(*map(named, expressions()))
+    assert len(used) > 30
+    assert used <= exported
 
 
-def test_every_panel_has_a_title_a_place_and_a_question() -> None:
+def test_every_panel_has_a_title_a_position_and_a_query() -> None:
     places = [tuple(panel["gridPos"].values()) for panel in panels()]
     assert len(set(places)) == len(places)
     assert all(panel["title"] and panel["targets"] for panel in panels())
@@ -94,7 +94,7 @@ def test_compose_runs_what_the_system_runs_and_prometheus_scrapes_it() -> None:
 
 
 def test_the_processes_need_no_server_as_a_wheel() -> None:
-    """The image has none."""
+    """The image contains no servers."""
     modules = (
         "webapi.webapi.main",
         "salesapi.salesapi.main",

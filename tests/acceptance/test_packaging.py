@@ -1,4 +1,4 @@
-"""What is installed: the lock files, and the system as a wheel."""
+"""Packaging: the lock files, and the system as a wheel."""
 
 import os
 import re
@@ -24,7 +24,7 @@ def names(requirements: list[str]) -> set[str]:
 
 
 def locked(file: str) -> dict[str, str]:
-    """What stands in a lock file: the version or versions of each package, with their hashes."""
+    """The version or versions of each package in a lock file; each must have hashes."""
     entries = re.split(r"^(?=[a-z0-9])", (ROOT / file).read_text(), flags=re.MULTILINE)[1:]
     found: dict[str, str] = {}
     for entry in entries:
@@ -50,7 +50,7 @@ def test_lock_files_hold_what_the_project_needs_with_hashes(
 
 
 def test_lock_files_agree() -> None:
-    """What is tested is what runs."""
+    """The tested versions are those that run."""
     tested = locked("requirements-dev.txt")
     for file in ("requirements.txt", "requirements-image.txt"):
         assert {name: tested[name] for name in locked(file)} == locked(file), "run `make lock`"
@@ -63,7 +63,7 @@ def test_what_is_required_is_installed() -> None:
 
 
 def test_the_demo_runs_from_the_wheel(tmp_path: Path) -> None:
-    """As it lies in site-packages, started in another folder, which gets its data."""
+    """The wheel in site-packages, started in another folder, which holds its data."""
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -76,12 +76,12 @@ def test_the_demo_runs_from_the_wheel(tmp_path: Path) -> None:
     moved = {name: value for name, value in free_ports().items() if not name.endswith(("_DSN", "_URL"))}
     code = "import sys, console; sys.argv[0] = 'bulksms'; console.cli()"
     environ |= {"PYTHONPATH": str(site), "PYTHONSAFEPATH": "1", **moved}
-    for command, said in (("--version", __version__), ("demo", "the books balance")):
+    for command, output in (("--version", __version__), ("demo", "the books balance")):
         done = subprocess.run(
             [sys.executable, "-c", code, command], cwd=home, env=environ, capture_output=True, text=True, timeout=80
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        assert said in done.stdout
+        assert output in done.stdout
     assert (home / ".data" / "logs" / "salesapi.log").exists()
 
 

@@ -26,7 +26,7 @@ from cli.admin import with_key
 from cli.demo import demo
 from cli.display import Screen
 from cli.errors import RefusedError
-from cli.session import Session, talk
+from cli.session import Session, with_client
 from common.settings import ROOT
 from console import cli
 from local.launcher import System
@@ -56,7 +56,7 @@ def protected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         **certificates(tmp_path_factory.mktemp("certificates")),
         "RPC_TOKEN": TOKEN,
         "RPC_TIMEOUT": "2",
-        "KEY_CACHE": "0.5",
+        "KEY_CACHE_TTL": "0.5",
         "RATE_LIMIT": "20",
         "RATE_BURST": "40",
     }
@@ -159,7 +159,7 @@ async def test_the_command_line_finds_the_workspace_of_its_key(secured: SecuredS
         assert await session.workspace(None) == str(secured.ann.workspace)
         return True
 
-    assert await talk(settings, screen, look)
+    assert await with_client(settings, screen, look)
 
 
 @NEEDS_CHROMIUM
@@ -240,12 +240,12 @@ async def test_the_demo_brings_a_key_and_takes_it_along(
     secured: SecuredSystem, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings, work = secured.system.settings, partial(demo, contacts=ROOT / "5contacts.csv")
-    assert await with_key(settings, lambda key: talk(replace(settings, api_key=key), Screen(), work))
+    assert await with_key(settings, lambda key: with_client(replace(settings, api_key=key), Screen(), work))
     assert "the books balance" in capsys.readouterr().out
     assert "revoked" in (await secured.command("key", "list")).splitlines()[-1]
-    with pytest.raises(RefusedError, match="Key needed") as refused:
-        await talk(settings, Screen(), work)
-    assert "API_KEY" in refused.value.how
+    with pytest.raises(RefusedError, match="API key required") as refused:
+        await with_client(settings, Screen(), work)
+    assert "API_KEY" in refused.value.remedy
 
 
 # WebSocket
@@ -376,7 +376,7 @@ async def test_a_key_has_a_rate_and_others_are_not_held_up(secured: SecuredSyste
     refused = [answer for answer in answers if answer.status_code == 429]
     assert refused
     assert len(answers) - len(refused) >= 40
-    assert "requests a second" in problem(refused[0], 429)
+    assert "requests per second" in problem(refused[0], 429)
     assert int(refused[0].headers["retry-after"]) >= 1
     assert await secured.status(secured.bob.key, "/bulksms") == 200
     await until(lambda: _is(secured, key, 200))
@@ -434,7 +434,7 @@ async def test_a_mistake_of_ours_tells_no_secrets_of_the_house(secured: SecuredS
     finally:
         await connection.execute("ALTER TABLE elsewhere RENAME TO bulksms")
         await connection.close()
-    assert "our mistake" in problem(answer, 500)
+    assert "a fault of the service" in problem(answer, 500)
     assert not re.search("relation|SELECT|Traceback|asyncpg|elsewhere", answer.text)
 
 

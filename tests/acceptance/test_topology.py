@@ -1,4 +1,4 @@
-"""The list of processes, channels, queues and arrows is true of the running system."""
+"""The topology (processes, channels, queues, arrows) matches the running system."""
 
 import asyncio
 import inspect
@@ -25,7 +25,7 @@ NODES = {topology.BROWSERS, *(process.name for process in PROCESSES), *(server.n
 
 
 async def flows(client: Client) -> dict[str, Any]:
-    """What `GET /system/flows` answers."""
+    """The response of `GET /system/flows`."""
     answer = await client.http.get(f"{client.webapi}/system/flows")
     assert answer.status_code == 200, answer.text
     result: dict[str, Any] = answer.json()
@@ -98,14 +98,14 @@ async def test_the_topology_is_served_without_a_key_and_names_what_the_picture_s
 
 
 async def test_every_process_has_a_heartbeat_and_every_server_answers(client: Client) -> None:
-    async def all_there() -> bool:
+    async def all_answer() -> bool:
         now = await flows(client)
         assert now["services"].keys() == {process.name for process in PROCESSES}
         assert now["servers"].keys() == {server.name for server in SERVERS}
         alive = all(one["processes"] == 1 and not one["lacking"] for one in now["services"].values())
         return alive and set(now["servers"].values()) == {"ok"}
 
-    await until(all_there)
+    await until(all_answer)
 
 
 async def test_the_channels_in_redis_are_those_of_the_list(client: Client, workspace: UUID) -> None:
@@ -121,7 +121,7 @@ async def test_the_channels_in_redis_are_those_of_the_list(client: Client, works
 
 
 async def test_every_counter_that_an_arrow_names_is_counted(system: System, client: Client, workspace: UUID) -> None:
-    """A campaign on a schedule, watched, whose charges are relayed since the general worker is away for a while."""
+    """A scheduled, watched campaign whose charges are resent since the general worker is stopped for a while."""
     bulksms_id = await client.created(workspace, csv_of(60))
     async with connect(f"{client.webapi.replace('http', 'ws')}/ws") as socket:
         await socket.send(json.dumps({"workspace_id": str(workspace), "campaigns": True}))
@@ -152,7 +152,7 @@ async def test_every_counter_that_an_arrow_names_is_counted(system: System, clie
 
 
 def relayed(client: Client) -> Callable[[], Any]:
-    """Whether the sales worker has sent charges again that the ledger had not settled in time."""
+    """Whether the sales worker has sent unsettled charges again."""
 
     async def asked() -> bool:
         return topology.job_sent(topology.DEDUCT_CREDIT) in (await flows(client))["services"]["sales_worker"]["flows"]

@@ -26,15 +26,15 @@ from tests.faults.scenarios import SCENARIOS, Scenario
 from tests.support.client import Client
 from tests.support.system import free_ports
 
-# A carrier that takes a thousand messages a second, so that a campaign lasts some seconds; leases short, so that what
-# was lost is taken over soon. All else is as people get it.
+# The carrier accepts a thousand messages per second, so that a campaign lasts some seconds; leases are short, so that
+# lost work is taken over soon. All else has its default.
 _ENVIRON = {
     "CARRIER_LATENCY": "0.2",
     "CARRIER_MPS": "1000",
     "CARRIER_FAILED": "0.05",
     "CARRIER_UNDELIVERED": "0.05",
     "CARRIER_DUPLICATES": "0.1",
-    "CARRIER_SWAPPED": "0.1",
+    "CARRIER_OUT_OF_ORDER": "0.1",
     "RELAY_AFTER": "1",
     "SEND_LEASE": "4",
     "CARRIER_TIMEOUT": "2",
@@ -44,7 +44,7 @@ _CONTACTS = 3_000
 
 
 class Result(NamedTuple):
-    """A scenario that was run: how long it took, and what was lost (nothing, or the invariant that broke)."""
+    """The result of a scenario: its duration, and the violated invariant, or empty if nothing was lost."""
 
     scenario: Scenario
     seconds: float
@@ -62,9 +62,9 @@ async def _run(system: System, scenarios: Sequence[Scenario], seed: int) -> list
             harness = Harness(
                 system, Client(http, system.settings), ds, salesdb, Random(f"{seed} {scenario}"), contacts=_CONTACTS
             )
-            begun = time.monotonic()
+            started_at = time.monotonic()
             lost = await _violation(scenario, harness)
-            results.append(Result(scenario, time.monotonic() - begun, lost))
+            results.append(Result(scenario, time.monotonic() - started_at, lost))
             print(
                 f"{number:3}/{len(scenarios)}  {scenario.group}: {scenario.name}: "
                 f"{f'LOST: {lost}' if lost else 'survived'}  ({results[-1].seconds:.1f} s)",
@@ -74,12 +74,12 @@ async def _run(system: System, scenarios: Sequence[Scenario], seed: int) -> list
 
 
 async def _violation(scenario: Scenario, harness: Harness) -> str:
-    """Run a scenario; the invariant that did not hold, or nothing."""
+    """Run a scenario; return the violated invariant, or empty."""
     try:
         await scenario.run(harness)
     except InvariantViolation as error:
         return str(error)
-    except Exception as error:  # a test that fails by itself proves nothing, and the others are still to be run
+    except Exception as error:  # a failed scenario proves nothing, and the others still have to run
         return f"the scenario ended with {error!r}"
     return ""
 
@@ -109,8 +109,8 @@ def _summary(results: Sequence[Result]) -> str:
 
 
 @click.command()
-@click.option("--seed", type=int, help="Chooses the moments; random if it is not given.")
-@click.option("--only", default="", help="Only scenarios that have this in their name or group.")
+@click.option("--seed", type=int, help="Seed of the random moments; default: random.")
+@click.option("--only", default="", help="Only scenarios with this in their name or group.")
 @click.option("--list", "listing", is_flag=True, help="List the scenarios.")
 def main(seed: int | None, only: str, listing: bool) -> None:
     """Inject faults and check every invariant; ends with code 1 if anything was lost."""

@@ -1,4 +1,4 @@
-"""The harness of fault injection: campaigns on the running system, their watchers, the invariants at their end."""
+"""The harness of the fault tests: watched campaigns on the running system, and the checks at their end."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ from tests.support.invariants import violations
 from tests.support.polling import until
 from tests.support.workspaces import new_workspace
 
-_LONGEST = 120.0  # seconds from the last fault to the end of a campaign
+_END_TIMEOUT = 120.0  # seconds from the last fault to the end of a campaign
 _ORDER = {str(status): place for place, status in enumerate(SmsStatus)}
 
 
@@ -36,11 +36,11 @@ class InvariantViolation(AssertionError):
 
 
 class CreditWatcher:
-    """Someone who watches a workspace's credit, and connects again when the connection is lost (I7)."""
+    """A client that watches a workspace's credit, and reconnects when the connection is lost (I7)."""
 
     def __init__(self, url: str, workspace: UUID) -> None:
         self.last: dict[str, Any] = {}
-        self.wrong = ""
+        self.violation = ""
         self._url = url
         self._ask = json.dumps({"workspace_id": str(workspace)})
         self._task = asyncio.create_task(self._watch())
@@ -56,7 +56,7 @@ class CreditWatcher:
 
     def _take(self, message: dict[str, Any]) -> None:
         if message.get("version", 0) < self.last.get("version", 0):
-            self.wrong = f"I7: the watcher got {message} after {self.last}"
+            self.violation = f"I7: the watcher got {message} after {self.last}"
         self.last = message
 
     async def close(self) -> None:
@@ -66,7 +66,7 @@ class CreditWatcher:
 
 
 class WatchedCampaign:
-    """A campaign in which a fault is injected, and whose credit is watched."""
+    """A campaign into which faults are injected, and whose credit is watched."""
 
     def __init__(self, harness: "Harness", workspace: UUID, bulksms_id: str, watcher: CreditWatcher) -> None:
         self.workspace = workspace
@@ -76,7 +76,7 @@ class WatchedCampaign:
 
     @property
     def prefix(self) -> str:
-        """What its message ids begin with."""
+        """The prefix of its message ids."""
         return UUID(self.id).hex
 
     async def ends(self, *, as_reported: bool = True) -> dict[str, Any]:
@@ -91,8 +91,8 @@ class WatchedCampaign:
         await self._check_statuses(all_of_them=as_reported)
         await harness.until(self._watcher_knows, "the watcher knows the true credit")
         await self._watcher.close()
-        if self._watcher.wrong:
-            raise InvariantViolation(self._watcher.wrong)
+        if self._watcher.violation:
+            raise InvariantViolation(self._watcher.violation)
         if (reserved := (await harness.client.workspace(self.workspace))["reserved"]) != "0.0":
             raise InvariantViolation(f"I1: {reserved} stays reserved")
         harness.system.check()
@@ -136,7 +136,7 @@ class Harness:
         self.contacts = contacts
 
     async def campaign(self, contacts: int | None = None, *, run: bool = True) -> WatchedCampaign:
-        """A campaign of a workspace of its own, running and watched."""
+        """Create, run and watch a campaign in a new workspace."""
         count = contacts or self.contacts
         workspace = await new_workspace(self.ds, Decimal(count))
         bulksms_id = await self.client.created(workspace, csv_of(count, self.rng.randrange(1_000_000)))
@@ -149,7 +149,7 @@ class Harness:
         return campaign
 
     async def random_pause(self, most: float) -> None:
-        """A random while."""
+        """Wait for a random time, up to `most` seconds."""
         await asyncio.sleep(self.rng.uniform(0.0, most))
 
     async def spawn(self, name: str, **environ: str) -> None:
@@ -158,16 +158,16 @@ class Harness:
         await until(lambda: asyncio.to_thread(self.system.is_ready, name))
 
     async def until(self, what: Callable[[], Awaitable[Any]], why: str) -> Any:
-        """Poll what may meanwhile fail because a part is away."""
+        """Poll a condition that may fail meanwhile, because a dependency does not answer."""
 
         async def tried() -> Any:
             with suppress(httpx.HTTPError, *UNAVAILABLE):
                 return await what()
 
         try:
-            return await until(tried, _LONGEST)
+            return await until(tried, _END_TIMEOUT)
         except AssertionError:
-            raise InvariantViolation(f"not within {_LONGEST:g} s: {why}") from None
+            raise InvariantViolation(f"not within {_END_TIMEOUT:g} s: {why}") from None
 
     async def check_invariants(self, workspace: UUID) -> None:
         """I1, I2 and I5 of a workspace whose campaigns have ended."""
@@ -175,7 +175,7 @@ class Harness:
         if found := await violations(self.client, self.ds, self.salesdb, workspace):
             raise InvariantViolation("; ".join(found))
 
-    # What the carrier knows, from its own memory.
+    # Records of the carrier
 
     @property
     def _store(self) -> Path:

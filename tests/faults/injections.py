@@ -1,4 +1,4 @@
-"""The faults that can be injected: each is over, and all is running again, when it returns."""
+"""The faults that can be injected: each returns when it is over and everything is running again."""
 
 import asyncio
 import signal
@@ -28,7 +28,7 @@ async def kill(harness: Harness, name: str, environ: Mapping[str, str] | None = 
 
 
 async def freeze(harness: Harness, name: str, seconds: float = 10.0) -> None:
-    """SIGSTOP, and SIGCONT later: all that it believed is old by then."""
+    """SIGSTOP, and SIGCONT later, when everything that the process remembers is outdated."""
     process = harness.system.processes[name]
     process.send_signal(signal.SIGSTOP)
     await asyncio.sleep(seconds)
@@ -36,7 +36,7 @@ async def freeze(harness: Harness, name: str, seconds: float = 10.0) -> None:
 
 
 async def redis_restarted_from_an_old_snapshot(harness: Harness) -> None:
-    """Redis is killed, and comes back with an old snapshot: jobs that are done, none that are new."""
+    """Redis is killed and restarted with an old snapshot: with finished jobs, and without new ones."""
     valkey = _valkey(harness)
     async with Redis.from_url(valkey.url) as redis:
         await redis.execute_command("SAVE")
@@ -48,14 +48,14 @@ async def redis_restarted_from_an_old_snapshot(harness: Harness) -> None:
 
 
 async def redis_wiped(harness: Harness) -> None:
-    """Redis is killed, and comes back empty."""
+    """Redis is killed and restarted empty."""
     _valkey(harness).kill()
     await harness.random_pause(2.0)
     _valkey(harness).start()
 
 
 async def redis_frozen(harness: Harness, seconds: float = 5.0) -> None:
-    """Redis takes connections and commands, and answers nothing."""
+    """Redis accepts connections and commands, but does not answer."""
     process = _valkey(harness).process
     assert process is not None
     process.send_signal(signal.SIGSTOP)
@@ -72,7 +72,7 @@ async def database_crashed(harness: Harness, name: str) -> None:
 
 
 async def connections_cut(harness: Harness, name: str) -> None:
-    """Every connection to a database is ended, five times under load."""
+    """Every connection to a database is terminated, five times under load."""
     for _ in range(5):
         async with _AdminConnection(harness, name) as connection:
             await connection.execute(
@@ -83,7 +83,7 @@ async def connections_cut(harness: Harness, name: str) -> None:
 
 
 async def database_read_only(harness: Harness, name: str, seconds: float = 3.0) -> None:
-    """A database answers, but takes no writes."""
+    """A database answers, but rejects writes."""
     async with _AdminConnection(harness, name) as connection:
         await connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
         await connection.execute("SELECT pg_reload_conf()")
@@ -93,28 +93,28 @@ async def database_read_only(harness: Harness, name: str, seconds: float = 3.0) 
 
 
 async def connections_exhausted(harness: Harness, name: str, seconds: float = 3.0) -> None:
-    """Others take every connection that a database has; ours were cut."""
-    taken: list[asyncpg.Connection] = []
+    """Other clients take all connections of a database, after ours were cut."""
+    connections: list[asyncpg.Connection] = []
     dsn = _postgres(harness, name).dsn
     await connections_cut(harness, name)
     try:
         with suppress(asyncpg.TooManyConnectionsError):
-            while len(taken) < 500:
-                taken.append(await asyncpg.connect(dsn))
+            while len(connections) < 500:
+                connections.append(await asyncpg.connect(dsn))
         await asyncio.sleep(seconds)
     finally:
-        for connection in taken:
+        for connection in connections:
             connection.terminate()
 
 
 async def carrier_in_trouble(harness: Harness, trouble: str, times: int = 6) -> None:
-    """The carrier answers the next batches with 429, 500, half an answer or none, before or after it took them."""
+    """The carrier answers the next batches with 429, 500, half a response or none, before or after accepting them."""
     await harness.client.behave(trouble=trouble, times=times)
     await harness.random_pause(3.0)
 
 
 async def carrier_silent(harness: Harness) -> None:
-    """Reports are late by some seconds, and come all at once."""
+    """Delivery reports are some seconds late, and then arrive together."""
     await harness.client.behave(paused=True)
     await harness.random_pause(3.0)
     await harness.client.behave(paused=False)
@@ -146,7 +146,7 @@ class _AdminConnection:
         await self._connection.close()
 
 
-# What may hit a campaign at any moment, any of them after any other.
+# Faults that may be injected at any moment and in any order.
 INJECTIONS: dict[str, Injection] = {
     **{f"kill -9 of {name}": partial(kill, name=name) for name in PROCESSES},
     **{f"{name} frozen": partial(freeze, name=name, seconds=5.0) for name in ("sales_worker", "salesapi")},

@@ -1,6 +1,6 @@
-"""The scenarios: each injects faults in the middle of campaigns and waits until every invariant was checked.
+"""The scenarios: each injects faults during campaigns, and checks every invariant afterwards.
 
-A scenario's group is its row in the README; its docstring says what happens.
+A scenario's group is its row in the README; its docstring describes the fault.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from tests.faults.injections import Injection
 from tests.support.client import csv_of
 from tests.support.workspaces import new_workspace
 
-_LONGEST_STOP = 10.0  # seconds
+_STOP_TIMEOUT = 10.0  # seconds
 
 
 class Scenario(NamedTuple):
@@ -42,7 +42,7 @@ def _one_fault(group: str, name: str, inject: Injection) -> Scenario:
     return Scenario(group, name, lambda harness: _run_with(harness, inject))
 
 
-# A carrier without idempotency keys: what nobody knows about is never sent again.
+# A carrier without idempotency keys: a batch in an unknown state is never sent again.
 
 _NO_IDEMPOTENCY_KEYS = {"CARRIER_IDEMPOTENT": "false", "MESSAGE_VALIDITY": "5"}
 
@@ -64,7 +64,7 @@ def _without_idempotency_keys(name: str, inject: Injection, *, as_reported: bool
 
 
 async def unexpected_callbacks(harness: Harness) -> None:
-    """Repeated by others, for unknown ids, for a campaign that is paused, for one that is cancelled."""
+    """Callbacks are repeated, and sent for unknown ids, for a paused and for a cancelled campaign."""
     running, paused, cancelled = [await harness.campaign(300) for _ in range(3)]
     await _control(harness, "pause", paused)
     await _control(harness, "cancel", cancelled)
@@ -98,7 +98,7 @@ async def _post(harness: Harness, reports: list[dict[str, Any]]) -> None:
 
 
 async def _control(harness: Harness, what: str, campaign: WatchedCampaign) -> httpx.Response:
-    """Pause, resume or cancel, and again until it is answered: all are idempotent."""
+    """Pause, resume or cancel, with retries until it is answered: all are idempotent."""
 
     async def answered() -> httpx.Response | None:
         answer = await harness.client.http.post(f"{harness.client.salesapi}/{what}", json={"bulksms_id": campaign.id})
@@ -137,24 +137,24 @@ async def cancelled_while_everything_dies(harness: Harness) -> None:
 
 
 async def started_while_everything_dies(harness: Harness) -> None:
-    """/run is asked for; salesapi and rpc are killed at once, whether it was answered or not."""
+    """salesapi and rpc are killed right after a /run, whether it was answered or not."""
     campaign = await harness.campaign(run=False)
-    asked = asyncio.create_task(harness.client.run(campaign.id))
+    run = asyncio.create_task(harness.client.run(campaign.id))
     await harness.random_pause(0.03)
     harness.system.kill("salesapi")
     harness.system.kill("rpc")
-    await asyncio.gather(asked, return_exceptions=True)
+    await asyncio.gather(run, return_exceptions=True)
     requested = await harness.salesdb.fetchval(
         "SELECT run_requested_at IS NOT NULL FROM bulksms WHERE id = $1", UUID(campaign.id)
     )
     for name in ("rpc", "salesapi"):
         await harness.spawn(name)
-    if not requested:  # the request died with the process, and its client asks again
+    if not requested:  # the request was lost with the process, and its client retries
         await harness.client.run(campaign.id)
     await campaign.ends()
 
 
-# Many at once.
+# Concurrent requests.
 
 
 async def fifty_runs_of_one_campaign(harness: Harness) -> None:
@@ -170,9 +170,9 @@ async def twenty_campaigns_on_credit_for_seven(harness: Harness) -> None:
     """20 campaigns of one workspace run at once; its credit covers 7: exactly 7 run."""
     workspace = await new_workspace(harness.ds, Decimal("7.5"))
     ids = [await harness.client.created(workspace, csv_of(10)) for _ in range(20)]
-    # Without reports no campaign ends, and none gives back what an eighth could have.
+    # Without reports no campaign ends, and none releases credit that an eighth could reserve.
     await harness.client.behave(paused=True)
-    answers = await asyncio.gather(*(harness.client.run(one) for one in ids))
+    answers = await asyncio.gather(*(harness.client.run(bulksms_id) for bulksms_id in ids))
     await harness.client.behave(paused=False)
     if sorted(answer.status_code for answer in answers) != [202] * 7 + [402] * 13:
         raise InvariantViolation(f"/run was answered {[answer.status_code for answer in answers]}")
@@ -182,21 +182,21 @@ async def twenty_campaigns_on_credit_for_seven(harness: Harness) -> None:
     await harness.check_invariants(workspace)
 
 
-# Everything at once.
+# Stop and start of everything.
 
 
 async def stopped_and_started(harness: Harness) -> None:
-    """SIGTERM of everything: it ends within 10 s, drops no answer, and goes on where it was."""
+    """SIGTERM of everything: it stops within 10 s, loses no acknowledged report, and continues after the start."""
     campaign = await harness.campaign()
     bulksms_id = await harness.client.created(await new_workspace(harness.ds, Decimal(2_000)), csv_of(20_000))
     answered: set[int] = set()
     posting = asyncio.create_task(_post_reports_until_salesapi_ends(harness, bulksms_id, answered))
     await harness.until(partial(_has_some, answered), "callbacks are answered")
-    begun = time.monotonic()
+    started_at = time.monotonic()
     killed = await asyncio.to_thread(harness.system.stop_processes)
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - started_at
     harness.system.start()
-    if killed or seconds > _LONGEST_STOP:
+    if killed or seconds > _STOP_TIMEOUT:
         raise InvariantViolation(f"the stop took {seconds:.1f} s, killed: {killed}")
     await posting
     rows = await harness.salesdb.fetch(
@@ -212,7 +212,7 @@ async def _has_some(answered: set[int]) -> bool:
 
 
 async def _post_reports_until_salesapi_ends(harness: Harness, bulksms_id: str, answered: set[int]) -> None:
-    """Eight clients post reports until nobody answers; `answered` gets the seqs that were answered 200."""
+    """Post reports with eight clients until salesapi ends; add the seqs that were answered 200 to `answered`."""
 
     async def post(seqs: range) -> None:
         for seq in seqs:

@@ -1,4 +1,4 @@
-"""I10: no background task dies unseen. Faults are injected into every process; the system goes on, and counts them."""
+"""I10: failed background tasks are restarted, or end the process; faults in every process are survived and counted."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ Inject = Callable[..., None]
 
 _INJECTION = {"PYTHONPATH": os.pathsep.join((str(ROOT / "tests" / "support" / "injection"), str(ROOT)))}
 
-# The background tasks of each process: what the system does without anybody waiting for it.
+# The background tasks of each process.
 _TASKS = {
     "webapi": {"pub/sub", "credit check", "campaign check", "system status", "heartbeat", "key warning"},
     "salesapi": {"report writer 1", "report writer 2", "charges", "campaign progress", "heartbeat", "key warning"},
@@ -42,7 +42,7 @@ _TASKS = {
 
 
 async def counted(client: Client, process: str) -> dict[tuple[str, str], float]:
-    """The failures that a process tells, by kind and name."""
+    """The failures in a process's /metrics, by kind and name."""
     answer = await client.http.get(f"{client.metrics_urls[process]}/metrics")
     return {
         (sample.labels["kind"], sample.labels["name"]): sample.value
@@ -60,7 +60,7 @@ async def campaign_completes(client: Client, workspace: UUID) -> None:
 
 @pytest.fixture
 def injected(system: System) -> Iterator[Callable[..., None]]:
-    """Starts a process anew with faults in it; afterwards it runs without."""
+    """Restarts a process with injected faults; it is restarted without them after the test."""
     touched: set[str] = set()
 
     def inject(process: str, **environ: str) -> None:
@@ -76,7 +76,7 @@ def injected(system: System) -> Iterator[Callable[..., None]]:
 
 
 @pytest.mark.parametrize("process", _TASKS)
-async def test_every_background_task_that_fails_is_started_again_and_counted(
+async def test_a_failed_background_task_is_restarted_and_counted(
     system: System, client: Client, ds: Pool, salesdb: Pool, workspace: UUID, injected: Inject, process: str
 ) -> None:
     injected(process, INJECT_ONCE="1")
@@ -100,14 +100,14 @@ async def test_a_process_whose_task_cannot_be_kept_running_is_not_ready_and_ends
     system.spawn(process, INJECT_TASK=task, **_INJECTION)
     running = system.processes[process]
 
-    async def says_so() -> bool:
+    async def is_not_ready() -> bool:
         with suppress(httpx.TransportError):
             answer = await client.http.get(f"{client.metrics_urls[process]}/ready")
             return f"the background task {task} has failed: RuntimeError: injected" in answer.text
         return False
 
     try:
-        await until(says_so)
+        await until(is_not_ready)
         await until(lambda: asyncio.to_thread(running.poll), timeout=80)
         assert running.returncode == FAILED
     finally:
@@ -116,7 +116,7 @@ async def test_a_process_whose_task_cannot_be_kept_running_is_not_ready_and_ends
         system.restart(process)
 
 
-async def test_observers_of_the_report_writer_that_fail_cost_no_report_and_no_charge(
+async def test_failing_observers_of_the_report_writer_lose_no_report_and_no_charge(
     client: Client, ds: Pool, salesdb: Pool, workspace: UUID, injected: Inject
 ) -> None:
     injected("salesapi", INJECT_OBSERVERS="1")
@@ -128,10 +128,10 @@ async def test_observers_of_the_report_writer_that_fail_cost_no_report_and_no_ch
     }
 
 
-_RUBBISH = (b"", b"\xff\xfe", b"{", b"null", b"[" * 100_000, b'{"topic": 1, "data": {}}', b'{"topic": "x"}')
+_UNREADABLE = (b"", b"\xff\xfe", b"{", b"null", b"[" * 100_000, b'{"topic": 1, "data": {}}', b'{"topic": "x"}')
 
 
-async def test_rubbish_on_every_channel_is_dropped_and_counted(
+async def test_unreadable_messages_on_every_channel_are_dropped_and_counted(
     system: System, client: Client, ds: Pool, salesdb: Pool, workspace: UUID
 ) -> None:
     before = await counted(client, "webapi")
@@ -144,9 +144,9 @@ async def test_rubbish_on_every_channel_is_dropped_and_counted(
         topic = msgspec.json.encode(str(workspace))
         well_wrapped = [b'{"topic": %b, "data": %b}' % (topic, data) for data in (b"1", b'{"version": "x"}', b"[]")]
         for channel in CHANNELS:
-            await until(partial(_is_heard, redis, channel))
-            for rubbish in (*_RUBBISH, *well_wrapped):
-                await redis.publish(channel, rubbish)
+            await until(partial(_has_subscriber, redis, channel))
+            for message in (*_UNREADABLE, *well_wrapped):
+                await redis.publish(channel, message)
         await campaign_completes(client, workspace)
         expected = (await client.workspace(workspace))["version"]
         while True:
@@ -157,15 +157,15 @@ async def test_rubbish_on_every_channel_is_dropped_and_counted(
     after = await counted(client, "webapi")
     for channel in CHANNELS:
         key = ("channel", channel)
-        assert after.get(key, 0) - before.get(key, 0) == len(_RUBBISH) + len(well_wrapped), after
+        assert after.get(key, 0) - before.get(key, 0) == len(_UNREADABLE) + len(well_wrapped), after
 
 
-async def _is_heard(redis: "Redis", channel: str) -> bool:
+async def _has_subscriber(redis: "Redis", channel: str) -> bool:
     ((_, listeners),) = await redis.pubsub_numsub(channel)
     return bool(listeners)
 
 
-async def test_rubbish_in_both_queues_is_dropped_and_counted(
+async def test_unreadable_jobs_in_both_queues_are_dropped_and_counted(
     system: System, client: Client, ds: Pool, salesdb: Pool, workspace: UUID
 ) -> None:
     pack = msgspec.msgpack.encode
@@ -190,7 +190,7 @@ async def test_rubbish_in_both_queues_is_dropped_and_counted(
             await redis.delete(job_key_prefix + "a list")
             await redis.lpush(job_key_prefix + "a list", "x")
             await until(partial(_is_empty_of, redis, queue, [b"\xff\xfe", b"of no job", *jobs]))
-        for queue in workers.values():  # and no queue at all
+        for queue in workers.values():  # a key of the wrong type
             await redis.delete(queue)
             await redis.set(queue, "x")
         await campaign_completes(client, workspace)
@@ -270,11 +270,11 @@ async def _is_more(count: Callable[[], int], least: int) -> bool:
     return count() > least
 
 
-def test_a_server_that_dies_is_started_again(system: System, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_that_ends_is_restarted(system: System, capsys: pytest.CaptureFixture[str]) -> None:
     assert system.valkey is not None
     assert system.valkey.process is not None
     system.valkey.process.kill()
     system.valkey.process.wait()
     system.check()
     assert system.valkey.ended is None
-    assert "Valkey had ended with code -9 and was started again" in capsys.readouterr().out
+    assert "Valkey ended with code -9 and was restarted" in capsys.readouterr().out

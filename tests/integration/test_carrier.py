@@ -20,7 +20,7 @@ from common.jobs import JobQueue
 from common.settings import ROOT
 from local.launcher import System
 from local.ports import free_port
-from local.servers import answers
+from local.servers import is_answering
 from salesapi.carrier.http import HttpCarrier
 from salesapi.carrier.port import (
     CarrierBusyError,
@@ -189,7 +189,7 @@ def test_told_to_stop_it_writes_what_it_knows_and_ends(tmp_path: Path) -> None:
     environ = {**os.environ, "CARRIER_URL": f"http://127.0.0.1:{port}", "DATA_DIR": str(tmp_path)}
     process = subprocess.Popen([sys.executable, "console.py", "carrier", "serve"], cwd=ROOT, env=environ)
     deadline = time.monotonic() + 120
-    while not answers("127.0.0.1", port):
+    while not is_answering("127.0.0.1", port):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.terminate()

@@ -1,1 +1,1 @@
-"""What the tests share: the running system, clients, a browser, invariants. No tests."""
+"""Helpers of the tests: the running system, clients, a browser, invariants."""

@@ -1,4 +1,4 @@
-"""The system as its users call it, for the tests."""
+"""An HTTP client of the services and the carrier, for the tests."""
 
 import io
 import time
@@ -12,11 +12,11 @@ from common.auth.signatures import HEADER, Secret
 from common.settings import Settings
 from common.topology import PROCESSES
 
-SECRET, OLD_SECRET = "the secret of the tests", "their secret before that"
+SECRET, OLD_SECRET = "the secret of the tests", "the previous secret of the tests"
 
 
 def csv_of(count: int, first: int = 0) -> bytes:
-    """A CSV of `count` contacts, each with a number of its own."""
+    """A CSV of `count` contacts with different numbers."""
     rows = "".join(f"Contact {i},+35840{i:07d}\n" for i in range(first, first + count))
     return f"Contact Name,Phone Number\n{rows}".encode()
 
@@ -35,7 +35,7 @@ class Client:
 
     @property
     def metrics_urls(self) -> dict[str, str]:
-        """Where each process serves /metrics."""
+        """The base URL of each process's /metrics."""
         return {process.name: process.metrics_url(self.settings) for process in PROCESSES}
 
     async def create(
@@ -54,7 +54,7 @@ class Client:
         )
 
     async def created(self, workspace_id: UUID, csv: bytes, message: str = "Hello") -> str:
-        """The id of a new campaign."""
+        """Create a campaign; return its id."""
         answer = await self.create(workspace_id, csv, message)
         assert answer.status_code == 201, answer.text
         return str(answer.json()["bulksms_id"])
@@ -76,7 +76,7 @@ class Client:
         return await self.post_callback(msgspec.json.encode(reports))
 
     async def post_callback(self, body: bytes) -> httpx.Response:
-        """A callback as the carrier sends it: signed."""
+        """Send a signed callback, as the carrier does."""
         return await self.http.post(f"{self.salesapi}/callback", content=body, headers=signed(body, self._secret))
 
     async def completed(self, bulksms_id: str) -> bool:
@@ -89,7 +89,7 @@ class Client:
         assert answer.status_code == 200, answer.text
 
     async def reset_behaviour(self) -> None:
-        """Give the carrier back the behaviour that its settings say, if it was changed."""
+        """Reset the carrier's behaviour to its settings, if it was changed."""
         if self._behaviour_changed:
             settings = self.settings
             await self.behave(
@@ -108,12 +108,12 @@ class Client:
 
 
 def signed(body: bytes, secret: str = SECRET, age: float = 0) -> dict[str, str]:
-    """The header of a body that was signed `age` seconds ago."""
+    """The signature header of a body that was signed `age` seconds ago."""
     return {HEADER: Secret(secret.encode()).sign(body, time.time() - age).decode()}
 
 
 def problem(answer: httpx.Response, status: int) -> str:
-    """The detail of an answer that must be problem details (RFC 9457) of this status."""
+    """Check that a response is problem details (RFC 9457) of this status; return its detail."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     body = answer.json()

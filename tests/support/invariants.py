@@ -1,4 +1,4 @@
-"""Checks the invariants of the design with plain SQL on both databases and the carrier's own count."""
+"""Checks the invariants of the design with SQL on both databases and the carrier's count."""
 
 from uuid import UUID
 
@@ -10,14 +10,14 @@ from tests.support.polling import until
 
 
 async def check_invariants(client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID) -> None:
-    """I1, I2 and I5 for a workspace whose campaigns have ended."""
+    """Check I1, I2 and I5 for a workspace whose campaigns have ended."""
     await until(lambda: audit.settled(salesdb, workspace))
     assert await violations(client, ds, salesdb, workspace) == []
 
 
 async def violations(client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID) -> list[str]:
-    """Which of I1, I2 and I5 do not hold, in words."""
-    found = await audit.differences(ds, salesdb, workspace)
+    """Describe the violations of I1, I2 and I5."""
+    violated = await audit.differences(ds, salesdb, workspace)
     if (most := (await client.carrier_stats())["most_per_message"]) > 1:
-        found.append(f"I5: a phone got a message {most} times")
-    return found
+        violated.append(f"I5: a phone got a message {most} times")
+    return violated

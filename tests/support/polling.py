@@ -1,4 +1,4 @@
-"""Polling: a test waits for what it expects, never for a length of time."""
+"""Polling: tests wait for conditions, never for a fixed time."""
 
 import asyncio
 import time
@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 
-async def until(what: Callable[[], Awaitable[Any]], timeout: float = 120) -> Any:
-    """Poll until `what` gives something true, and return it."""
+async def until(condition: Callable[[], Awaitable[Any]], timeout: float = 120) -> Any:
+    """Poll until `condition` returns a true value, and return it."""
     deadline = time.monotonic() + timeout
-    while not (result := await what()):
-        assert time.monotonic() < deadline, f"still not so after {timeout} s: {what}"
+    while not (result := await condition()):
+        assert time.monotonic() < deadline, f"still false after {timeout} s: {condition}"
         await asyncio.sleep(0.05)
     return result

@@ -1,4 +1,4 @@
-"""HTTP byte by byte, for what no client library would send."""
+"""Raw HTTP, for requests that no client library would send."""
 
 import asyncio
 import socket
@@ -12,7 +12,7 @@ from common.settings import host_and_port
 
 
 class RawConnection:
-    """A TCP connection on which a test writes bytes and reads HTTP answers."""
+    """A TCP connection on which a test writes bytes and reads HTTP responses."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -28,7 +28,7 @@ class RawConnection:
         self.writer.write(data)
 
     async def answer(self) -> tuple[int, Any, dict[str, str]]:
-        """The next answer: status, body (JSON decoded), headers."""
+        """Read the next response: status, body (JSON decoded), headers."""
         head = (await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 120)).decode()
         status, *lines = head.rstrip().split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
@@ -42,7 +42,7 @@ class RawConnection:
 
 @asynccontextmanager
 async def connect(url: str, receive_buffer: int | None = None) -> AsyncIterator[RawConnection]:
-    """A connection to the service at this URL; `receive_buffer`: bytes that may wait for us to read them."""
+    """Connect to the service at this URL; `receive_buffer`: size of the socket's receive buffer in bytes."""
     client = socket.socket()
     if receive_buffer is not None:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -54,7 +54,7 @@ async def connect(url: str, receive_buffer: int | None = None) -> AsyncIterator[
 
 
 class Answer(NamedTuple):
-    """An answer: its status, JSON and headers."""
+    """A response: status, JSON and headers."""
 
     status: int
     body: Any
@@ -62,7 +62,7 @@ class Answer(NamedTuple):
 
 
 async def send(url: str, head: bytes, body: bytes | Iterable[bytes] = b"") -> Answer:
-    """Send a request whose head is this; a body of pieces goes in chunks, for as long as there is no answer."""
+    """Send a request with this head; an iterable body is sent in chunks until there is a response."""
     async with connect(url) as connection:
         length = b"Content-Length: %d" % len(body) if isinstance(body, bytes) else b"Transfer-Encoding: chunked"
         more = [] if b"Content-Length" in head else [length]
@@ -81,5 +81,5 @@ async def send(url: str, head: bytes, body: bytes | Iterable[bytes] = b"") -> An
                     connection.send(b"0\r\n\r\n")
             await connection.writer.drain()
         except ConnectionError:
-            pass  # the server has closed its side for reading; its answer is there to be read
+            pass  # the server has stopped reading; its response can still be read
         return Answer(*await answer)

@@ -1,4 +1,4 @@
-"""A system with keys and those who call it, for the tests of security."""
+"""A system with API keys and their owners, for the tests of security."""
 
 import asyncio
 from pathlib import Path
@@ -33,7 +33,7 @@ class SecuredSystem:
         self.bob: Owner
 
     async def command(self, *words: str) -> str:
-        """What a command of console.py says."""
+        """Run a command of console.py; return its output."""
         settings = self.system.settings
         environ = {"DS_DSN": settings.ds_dsn, "SALESDB_DSN": settings.salesdb_dsn}
         done = await asyncio.to_thread(CliRunner().invoke, cli, words, env=environ)
@@ -44,15 +44,15 @@ class SecuredSystem:
         return (await self.command("key", *words)).split()[-1]
 
     async def owner(self, name: str) -> Owner:
-        said = (await self.command("workspace", "create", name, "--credit", "100")).split()
-        workspace, key = UUID(said[1]), said[3]
+        words = (await self.command("workspace", "create", name, "--credit", "100")).split()
+        workspace, key = UUID(words[1]), words[3]
         fields = {"name": name, "message": "Hi", "workspace_id": str(workspace)}
         answer = await self.call(key, "POST", "/create", data=fields, files={"file": ("a.csv", csv_of(20))})
         assert answer.status_code == 201, answer.text
         return Owner(workspace, key, answer.json()["bulksms_id"])
 
     async def call(self, key: str, method: str, url: str, **options: Any) -> httpx.Response:
-        """A call with a key, of salesapi unless the URL is absolute."""
+        """Send a request with a key, to salesapi unless the URL is absolute."""
         headers = {**({"Authorization": f"Bearer {key}"} if key else {}), **options.pop("headers", {})}
         url = url if url.startswith("http") else self.client.salesapi + url
         return await self.client.http.request(method, url, headers=headers, **options)

@@ -7,13 +7,13 @@ from common.settings import load
 from local.launcher import System
 from local.ports import free_port
 
-# Latencies short enough for a test, everything else as people get it; a lost job is found again within a second.
+# Short latencies, and defaults for all else; a lost job is sent again within a second.
 _ENVIRON = {
     "CARRIER_LATENCY": "0.05",
     "CARRIER_FAILED": "0.1",
     "CARRIER_UNDELIVERED": "0.1",
     "CARRIER_DUPLICATES": "0.1",
-    "CARRIER_SWAPPED": "0.1",
+    "CARRIER_OUT_OF_ORDER": "0.1",
     "RELAY_AFTER": "1",
     "SEND_LEASE": "4",
     "CARRIER_TIMEOUT": "3",
@@ -25,7 +25,7 @@ _ENVIRON = {
 
 
 def free_ports() -> dict[str, str]:
-    """Settings that put each part where no other system looks for a place, so that several can run side by side."""
+    """Settings with a free port for each server and process, so that several systems can run side by side."""
     ports = [str(free_port()) for _ in range(10)]
     return {
         "WEBAPI_PORT": ports[0],
@@ -42,7 +42,7 @@ def free_ports() -> dict[str, str]:
 
 
 def start(data: Path, **environ: str) -> System:
-    """A system of its own, for a with block."""
+    """Create a separate system, for a `with` block."""
     environ = {**_ENVIRON, **free_ports(), "DATA_DIR": str(data), **environ}
     inherited = {name: value for name, value in os.environ.items() if not name.endswith(("_DSN", "_URL"))}
     return System(load(environ), configured=set(), environ={**inherited, **environ})

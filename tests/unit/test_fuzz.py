@@ -1,4 +1,4 @@
-"""Whatever bytes come: an answer that was thought of, never another exception. Bounded, and the same at each run."""
+"""Fuzz tests: any input gives a result or an expected error. Bounded, and the same in each run."""
 
 import io
 import json
@@ -53,7 +53,7 @@ _FILES = st.one_of(
 @example(b'sep="\nContact Name"Phone Number\n', "Hello")
 @example(b"sep=\x00\nContact Name\x00Phone Number\n", "Hello")
 @example(b"\xff\xfe" + "Contact Name,Phone Number\nA,\ud800".encode("utf-16-le", "surrogatepass"), "Hello")
-def test_any_file_is_contacts_that_add_up_or_no_csv(file: bytes, message: str) -> None:
+def test_any_file_is_contacts_that_add_up_or_an_error(file: bytes, message: str) -> None:
     try:
         reader = ContactReader(io.BytesIO(file), message, FI, chunk_rows=2)
         chunks = list(reader)
@@ -88,7 +88,7 @@ _WATCHES = st.fixed_dictionaries({"workspace_id": st.one_of(st.uuids().map(str),
 
 
 def _bodies(shaped: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
-    """Bytes of all kinds, from noise to what is nearly right."""
+    """Bodies from random bytes to almost valid ones."""
     texts = st.one_of(shaped, st.lists(shaped, max_size=3), _JSON).map(json.dumps).map(str.encode)
     cut = st.builds(
         lambda body, at, more: body[:at] + more + body[at:], texts, st.integers(0, 80), st.binary(max_size=3)
@@ -113,7 +113,7 @@ def test_any_body_is_reports_or_a_problem(body: bytes) -> None:
 
 @fuzz
 @given(_bodies(_WATCHES), st.booleans())
-def test_any_message_names_workspaces_or_is_told_what_to_send(data: bytes, as_text: bool) -> None:
+def test_any_message_names_workspaces_or_is_an_error(data: bytes, as_text: bool) -> None:
     try:
         watch = websocket.decode(data.decode(errors="replace") if as_text else data)
     except NOT_JSON as error:
@@ -129,7 +129,7 @@ _PIECES = st.one_of(st.text(max_size=200), st.sampled_from(_SIGNS))
 
 @fuzz
 @given(st.lists(_PIECES, max_size=8).map("".join), st.lists(st.text(max_size=300), min_size=5, max_size=5))
-def test_any_text_is_a_message_or_says_why_not(text: str, values: list[str]) -> None:
+def test_any_text_is_a_message_or_an_error(text: str, values: list[str]) -> None:
     try:
         template = Template(text, ["City", "Contact Name"])
     except MessageError:

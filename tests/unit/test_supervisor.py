@@ -31,7 +31,7 @@ async def test_a_task_that_keeps_failing_fails_the_supervisor() -> None:
     watched.start("one", cancelled_inside)
     watched.start("other", forever)
     await asyncio.wait_for(watched.failed.wait(), 10)
-    with pytest.raises(TaskFailedError, match="one has failed: what it waited for was cancelled"):
+    with pytest.raises(TaskFailedError, match="one has failed: something that it awaited was cancelled"):
         watched.check()
     await watched.stop()
 

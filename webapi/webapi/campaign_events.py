@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from common.broadcast import KrispBroadcast, News
+from common.broadcast import Event, KrispBroadcast
 from common.topology import CAMPAIGN_CHANNEL
 from rpc.client import Progress, RpcClient
 
@@ -59,7 +59,7 @@ async def true_up(rpc: RpcClient, broadcast: KrispBroadcast, period: float = 2.0
         for workspace in broadcast.topics(CAMPAIGN_CHANNEL):
             for progress in await _newest(rpc, UUID(workspace)):
                 topic = f"{workspace}/{progress.bulksms_id}"
-                broadcast.deliver(News(CAMPAIGN_CHANNEL, topic, msgspec.json.encode(progress)))
+                broadcast.deliver(Event(CAMPAIGN_CHANNEL, topic, msgspec.json.encode(progress)))
 
 
 async def _newest(rpc: RpcClient, workspace_id: UUID) -> list[Progress]:

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from common.broadcast import KrispBroadcast, News
+from common.broadcast import Event, KrispBroadcast
 from common.database import Database
 from common.topology import CREDIT_CHANNEL
 from workspace import credit
@@ -59,6 +59,6 @@ async def true_up(ds: Database, broadcast: KrispBroadcast, period: float = 2.0) 
             continue
         try:
             for now in await credit.get_many(ds, [UUID(topic) for topic in watched]):
-                broadcast.deliver(News(CREDIT_CHANNEL, str(now.workspace_id), encode(now)))
+                broadcast.deliver(Event(CREDIT_CHANNEL, str(now.workspace_id), encode(now)))
         except Exception as error:
             log.warning("cannot true up the watchers", reason=str(error) or type(error).__name__)

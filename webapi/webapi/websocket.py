@@ -18,8 +18,8 @@ from starlette.requests import HTTPConnection
 from websockets.frames import Frame, Opcode
 
 from common import topology
-from common.auth.middleware import Keyring, bearer, refuse_pages_from_elsewhere
-from common.broadcast import KrispBroadcast, News, Subscription
+from common.auth.middleware import Keyring, bearer, refuse_cross_origin
+from common.broadcast import Event, KrispBroadcast, Subscription
 from common.database import Database
 from common.observability.counters import counters
 from common.observability.metrics import UnlockedCounter
@@ -110,7 +110,7 @@ class CreditSocket:
         connection = HTTPConnection(scope)
         key = bearer(connection)
         try:
-            refuse_pages_from_elsewhere(await door.admit(key), connection)
+            refuse_cross_origin(await door.admit(key), connection)
         except Problem as problem:
             if key or problem.status != 401:
                 await problem.response()(scope, receive, send)
@@ -190,7 +190,7 @@ class _Teller:
         self._sent: dict[UUID, int] = {}
         self._waiting = True  # for a message before to go out
 
-    def at_once(self, news: News) -> bool:
+    def at_once(self, news: Event) -> bool:
         """Write the news if that can be done now; True if it is done with."""
         workspace_id, version, frame = _change(news.data)
         if self._waiting:

@@ -21,7 +21,7 @@ from common import arq_worker
 from common.arq_worker import decode_job, every, job
 from common.batcher import Batcher
 from common.database import Database
-from common.jobs import JobQueue, encode, patient_redis
+from common.jobs import JobQueue, encode, worker_redis
 from common.runtime import Runtime
 from common.settings import load
 from common.topology import SALES_QUEUE
@@ -152,13 +152,13 @@ async def startup(ctx: dict[str, Any]) -> None:
         salesdb,
         carrier,
         charges,
-        lanes=settings.send_lanes,
+        lanes=settings.send_concurrency,
         lease=settings.send_lease,
         patience=settings.send_lease - settings.carrier_timeout,
-        refusal_limit=RefusalLimit(settings.pause_refused_share, settings.pause_refused_least),
+        refusal_limit=RefusalLimit(settings.pause_refused_share, settings.pause_refused_minimum),
     )
     runner = CampaignRunner(
-        salesdb, rpc, jobs, batch=settings.send_batch, lanes=settings.send_lanes, on_entries=charges.add
+        salesdb, rpc, jobs, batch=settings.send_batch, lanes=settings.send_concurrency, on_entries=charges.add
     )
     runtime.task("charges", charges.run)
     runtime.serve_metrics(settings.sales_metrics_port, state_reader(salesdb, jobs, StateMetrics(runtime.registry)))
@@ -189,7 +189,7 @@ class WorkerSettings:
         cron(job(forget_answers), minute=0, keep_result=0),
     ]
     queue_name = SALES_QUEUE
-    redis_pool = patient_redis(_settings.redis_url, SALES_QUEUE)
+    redis_pool = worker_redis(_settings.redis_url, SALES_QUEUE)
     job_serializer = encode
     job_deserializer = decode_job
     on_startup = startup

@@ -1,7 +1,7 @@
-"""Imported by every process whose PYTHONPATH holds this folder: makes its background tasks and observers fail.
+"""Imported by every process with this folder on its PYTHONPATH: makes background tasks and observers fail.
 
-INJECT_ONCE: the first run of each background task raises, after it has begun. INJECT_TASK: the task of this name raises
-whenever it runs. INJECT_OBSERVERS: every observer of the report writer raises.
+INJECT_ONCE: the first run of each background task raises after its start. INJECT_TASK: the task of this name raises
+in every run. INJECT_OBSERVERS: every observer of the report writer raises.
 """
 
 import asyncio

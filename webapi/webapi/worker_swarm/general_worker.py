@@ -15,7 +15,7 @@ from common.arq_worker import decode_job, job
 from common.batcher import Batcher
 from common.broadcast import KrispBroadcast
 from common.database import Database
-from common.jobs import JobQueue, JobsUnavailableError, encode, patient_redis
+from common.jobs import JobQueue, JobsUnavailableError, encode, worker_redis
 from common.observability.counters import counters
 from common.runtime import Runtime
 from common.settings import load
@@ -111,7 +111,7 @@ class WorkerSettings:
 
     functions: ClassVar = [func(job(deduct_credit), keep_result=0), job(topup_credit)]
     queue_name = GENERAL_QUEUE
-    redis_pool = patient_redis(_settings.redis_url, GENERAL_QUEUE)
+    redis_pool = worker_redis(_settings.redis_url, GENERAL_QUEUE)
     job_serializer = encode
     job_deserializer = decode_job
     on_startup = startup
