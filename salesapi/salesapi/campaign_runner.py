@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from bulksms import campaigns, idempotency, lifecycle
+from bulksms import campaigns, cancellation, idempotency, lifecycle
 from bulksms.campaigns import Campaign
 from bulksms.idempotency import Key
 from bulksms.lifecycle import WrongStateError
@@ -75,7 +75,7 @@ class CampaignRunner:
             if started is None:
                 return None
             for one in started.keys:
-                await idempotency.remember(connection, one, _kept_answer(started.campaign))
+                await idempotency.store(connection, one, _kept_answer(started.campaign))
         return started.campaign
 
     async def schedule(self, bulksms_id: UUID, moment: datetime, key: Key | None) -> Campaign:
@@ -86,7 +86,7 @@ class CampaignRunner:
         async with self._salesdb.transaction() as connection:
             campaign = await lifecycle.schedule(connection, bulksms_id, moment)
             if key is not None:
-                await idempotency.remember(connection, key, _kept_answer(campaign))
+                await idempotency.store(connection, key, _kept_answer(campaign))
         return campaign
 
     async def resume(self, bulksms_id: UUID) -> Campaign:
@@ -97,7 +97,7 @@ class CampaignRunner:
 
     async def cancel(self, bulksms_id: UUID) -> Campaign:
         """End the campaign and give back what it will not need. Raises CampaignNotFoundError, WrongStateError."""
-        campaign, entries = await lifecycle.cancel(self._salesdb, bulksms_id)
+        campaign, entries = await cancellation.cancel(self._salesdb, bulksms_id)
         self._on_entries(entries)
         if campaign.completed_at is None and campaign.started_at is None:
             try:
@@ -113,7 +113,7 @@ class CampaignRunner:
             await self._rpc.release_credit(workspace_id, bulksms_id)
         except NotFoundError as error:  # a workspace that is not there holds nothing
             log.warning("nothing to release", bulksms_id=str(bulksms_id), reason=str(error))
-        await lifecycle.released(self._salesdb, bulksms_id)
+        await cancellation.mark_released(self._salesdb, bulksms_id)
 
     async def send(self, bulksms_id: UUID, lanes: int | None = None) -> None:
         """Ask the sales workers to send what the campaign has to send; if Redis is away, their schedule will."""

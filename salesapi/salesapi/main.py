@@ -54,7 +54,7 @@ async def _main(runtime: Runtime) -> None:
         buffer=settings.callback_buffer,
         flush=settings.callback_flush,
         on_entries=charges.add,
-        on_moved=progress.add,
+        on_changed=progress.add,
         on_flush=on_flush(http, callbacks),
     )
     callbacks.waiting.set_function(lambda: writer.waiting)

@@ -136,21 +136,21 @@ class Sender:
                 await self._postpone(batch, error, uncertain=True)
             else:
                 log.warning("nobody knows if a batch was sent", batch=batch.key, reason=str(error))
-                await batches.unknown(self._salesdb, batch, str(error))
+                await batches.mark_unknown(self._salesdb, batch, str(error))
             return False
         except CarrierRefusedError as error:
             log.error("the carrier refused a batch", batch=batch.key, reason=str(error))
             if batch.uncertain:  # this call has not left, an earlier one may have: its reports will tell
-                await batches.unknown(self._salesdb, batch, str(error))
+                await batches.mark_unknown(self._salesdb, batch, str(error))
                 return True
             await self._fail([(message.message_id, "refused") for message in messages])
-            await batches.refused(self._salesdb, batch, str(error))
+            await batches.mark_refused(self._salesdb, batch, str(error))
             await self._pause_if_refused(batch, str(error))
             return True
         rejected = submission.rejected
         if rejected:
             await self._fail(rejected)
-        await batches.submitted(self._salesdb, batch, len(rejected), rejected[-1][1] if rejected else None)
+        await batches.mark_submitted(self._salesdb, batch, len(rejected), rejected[-1][1] if rejected else None)
         if rejected:
             await self._pause_if_refused(batch, rejected[-1][1])
         return True
@@ -175,9 +175,9 @@ class Sender:
     async def expire(self, validity: float) -> int:
         """Make `undelivered` what has had no news for `validity` seconds since it was submitted. Returns how many."""
         expired = 0
-        while silent := await batches.silent(self._salesdb, validity):
+        while silent := await batches.overdue(self._salesdb, validity):
             for batch in silent:
-                rows = await batches.silent_rows(self._salesdb, batch)
+                rows = await batches.overdue_seqs(self._salesdb, batch)
                 if rows:
                     expired += len(rows)
                     log.info("messages expired", batch=batch.key, messages=len(rows))

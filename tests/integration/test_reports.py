@@ -147,7 +147,7 @@ async def test_an_observer_that_fails_stops_nothing_and_keeps_nobody_waiting(dat
         raise RuntimeError("injected")
 
     before = failures["observer", "report writer: on_entries"]
-    writer = ReportWriter(database, buffer=20, flush=5, on_entries=fail, on_moved=fail, on_flush=fail)
+    writer = ReportWriter(database, buffer=20, flush=5, on_entries=fail, on_changed=fail, on_flush=fail)
     writing = asyncio.create_task(writer.run())
     for status, applied in ((SmsStatus.SENT, 1), (SmsStatus.DELIVERED, 1), (SmsStatus.SENT, 0)):
         outcome = await asyncio.wait_for(writer.write([DeliveryReport(bulksms_id, 0, status, None)]), 10)

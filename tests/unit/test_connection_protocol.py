@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from uvicorn.server import ServerState
 
-from bulksms.report_writer import Done, Outcome
+from bulksms.report_writer import OnDone, Outcome
 from bulksms.reports import DeliveryReport
 from salesapi.salesapi.callback import Callback
 from salesapi.salesapi.callback_protocol import CallbackProtocol
@@ -23,10 +23,10 @@ class SlowWriter:
     """Commits when the test says so."""
 
     def __init__(self) -> None:
-        self._waiting: list[Done] = []
+        self._waiting: list[OnDone] = []
 
-    def submit(self, reports: Sequence[DeliveryReport], done: Done) -> None:
-        self._waiting.append(done)
+    def submit(self, reports: Sequence[DeliveryReport], on_done: OnDone) -> None:
+        self._waiting.append(on_done)
 
     def write(self) -> None:
         """Here for `Callback`, which asks for it."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from bulksms.contacts.csv_escape import neutral, restored
+from bulksms.contacts.csv_escape import escape_formula, unescape_formula
 from bulksms.contacts.csv_text import CsvError
 from bulksms.contacts.phone import PhoneNormaliser
 from bulksms.contacts.reader import ContactReader
@@ -144,14 +144,14 @@ def test_any_text_is_a_message_or_says_why_not(text: str, values: list[str]) -> 
 @fuzz
 @given(st.text(st.sampled_from("=+-@\t\r\n',;|\"ax ＝é"), max_size=12))
 def test_a_cell_made_harmless_starts_no_formula_and_is_read_back(text: str) -> None:
-    cell = neutral(text)
-    assert restored(cell) == text
+    cell = escape_formula(text)
+    assert unescape_formula(cell) == text
     for separator in ',;|\t\r\n"':
         assert not any(part.startswith(tuple("=+-@＝")) for part in cell.split(separator))
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+358", "-1", "@SUM(A1)", "\tx", "\rx", "x;=1+1", 'x","=1+1', "'=1"])
 def test_cells_that_a_spreadsheet_would_run_have_a_quote(text: str) -> None:
-    assert "'" in neutral(text)
-    assert neutral(text) != text
-    assert neutral("O'Brien - Näkki, Jr. 50%") == "O'Brien - Näkki, Jr. 50%"
+    assert "'" in escape_formula(text)
+    assert escape_formula(text) != text
+    assert escape_formula("O'Brien - Näkki, Jr. 50%") == "O'Brien - Näkki, Jr. 50%"

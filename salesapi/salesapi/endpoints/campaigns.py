@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 
 from bulksms import campaigns, timeline
 from bulksms.campaigns import Campaign, CampaignNotFoundError, ContactResult
-from bulksms.contacts.csv_escape import neutral
+from bulksms.contacts.csv_escape import escape_formula
 from common.auth.middleware import caller
 from common.database import Database
 from common.web.problems import Problem
@@ -135,17 +135,18 @@ def _position(asked: Page, kind: type[T]) -> T | None:
 
 
 async def _csv_lines(chunks: AsyncIterator[Iterable[ContactResult]]) -> AsyncIterator[str]:
-    """The lines of a CSV that any spreadsheet opens safely and `POST /create` reads again; every cell in double quotes.
+    """The lines of a CSV that spreadsheets open safely and `POST /create` can read; every cell in double quotes.
 
-    What people and the carrier wrote (the name, the error) is made harmless as OWASP says, see `neutral`. A number is
-    left as it is: it is E.164, a plus and digits that we wrote ourselves, so the worst a spreadsheet can do is to show
-    it without its plus; a quote before it would break every program that reads the file.
+    The name and the error, which come from outside, are escaped, see `escape_formula`. The number is not: it is E.164
+    (a plus and digits), so at worst a spreadsheet drops the plus, and a quote before it would break other programs.
     """
     yield ",".join(f'"{name}"' for name in ContactResult._fields) + "\r\n"
     async for chunk in chunks:
         text = io.StringIO()
         csv.writer(text, quoting=csv.QUOTE_ALL).writerows(
-            contact._replace(contact_name=neutral(contact.contact_name), error_code=neutral(contact.error_code or ""))
+            contact._replace(
+                contact_name=escape_formula(contact.contact_name), error_code=escape_formula(contact.error_code or "")
+            )
             for contact in chunk
         )
         yield text.getvalue()

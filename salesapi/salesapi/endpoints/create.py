@@ -15,7 +15,7 @@ from bulksms import idempotency, upload
 from bulksms.contacts.csv_text import CsvError
 from bulksms.contacts.phone import PhoneNormaliser
 from bulksms.contacts.reader import ContactReader, RejectedRow
-from bulksms.idempotency import Key, KeyTakenError
+from bulksms.idempotency import Key, KeyInUseError
 from bulksms.message import MessageError
 from bulksms.upload import Created, NoContactsError
 from common.auth.middleware import caller
@@ -81,14 +81,14 @@ class CreateEndpoint:
                 )
                 answer = msgspec.json.encode(_view(created, name, scheduled_for, reader))
                 if once:
-                    await idempotency.remember_once(connection, once, answer)
+                    await idempotency.store_once(connection, once, answer)
         except CsvError as error:
             raise Problem(422, "CSV not usable", f"file: {error}") from None
         except MessageError as error:
             raise Problem(422, "Message not usable", f"message: {error}") from None
         except NoContactsError as error:
             raise Problem(422, "No contacts", f"file: {error}", rejected_rows=_rejected(error.first)) from None
-        except KeyTakenError:
+        except KeyInUseError:
             assert once is not None
             return await idempotency_key.replayed(self._salesdb, once, 201)
         return idempotency_key.answer(answer, 201)

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from bulksms import idempotency, lifecycle, retry_failed
 from bulksms.campaigns import Campaign, CampaignNotFoundError
-from bulksms.idempotency import Key, KeyTakenError
+from bulksms.idempotency import Key, KeyInUseError
 from bulksms.lifecycle import WrongStateError
 from bulksms.retry_failed import NothingFailedError
 from common.database import Database
@@ -42,10 +42,10 @@ def check_start_time(moment: datetime) -> datetime:
 class LifecycleEndpoints:
     """The handlers, with what they need."""
 
-    def __init__(self, salesdb: Database, runner: CampaignRunner, on_moved: Callable[[Sequence[UUID]], None]) -> None:
+    def __init__(self, salesdb: Database, runner: CampaignRunner, on_changed: Callable[[Sequence[UUID]], None]) -> None:
         self._salesdb = salesdb
         self._runner = runner
-        self._on_moved = on_moved  # told the campaigns whose status may have changed
+        self._on_changed = on_changed  # told the campaigns whose status may have changed
 
     async def run(self, request: Request) -> Response:
         """`POST /run`: start a campaign, now or at a time."""
@@ -101,8 +101,8 @@ class LifecycleEndpoints:
                 async with self._salesdb.transaction() as connection:
                     answer = msgspec.json.encode(CampaignView.of(await retry_failed.create(connection, first)))
                     if once:
-                        await idempotency.remember_once(connection, once, answer)
-            except KeyTakenError:
+                        await idempotency.store_once(connection, once, answer)
+            except KeyInUseError:
                 assert once is not None
                 return await idempotency_key.replayed(self._salesdb, once, 201)
             except NothingFailedError as error:
@@ -111,7 +111,7 @@ class LifecycleEndpoints:
 
     def _changed(self, campaign: Campaign, status: int = 200) -> Response:
         """The campaign as it is now, told also to whoever watches it."""
-        self._on_moved([campaign.id])
+        self._on_changed([campaign.id])
         return json_response(CampaignView.of(campaign), status)
 
 

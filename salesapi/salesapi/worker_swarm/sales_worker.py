@@ -14,7 +14,7 @@ import structlog
 from arq import cron, func
 from arq.cron import CronJob
 
-from bulksms import batches, idempotency, lifecycle, outbox
+from bulksms import batches, cancellation, idempotency, lifecycle, outbox
 from bulksms.lifecycle import WrongStateError
 from bulksms.outbox import Entry
 from common import arq_worker
@@ -70,14 +70,14 @@ async def resume_campaigns(ctx: dict[str, Any]) -> None:
     parts: Parts = ctx["parts"]
     salesdb, runner = parts.salesdb, parts.runner
     if not parts.carrier.idempotent:
-        await batches.abandon(salesdb)
-    for bulksms_id in await batches.unfinished(salesdb):
+        await batches.mark_abandoned(salesdb)
+    for bulksms_id in await batches.campaigns_to_send(salesdb):
         await runner.send(bulksms_id)
-    parts.charges.add(await lifecycle.drop_leftovers(salesdb))
+    parts.charges.add(await cancellation.close_unsent(salesdb))
     # Last, and all at once: these wait for rpc, and must not keep the others waiting while it is away.
     await asyncio.gather(
-        *(_start(ctx, bulksms_id) for bulksms_id in await lifecycle.due(salesdb, after=10)),
-        *(_release(ctx, *one) for one in await lifecycle.unreleased(salesdb)),
+        *(_start(ctx, bulksms_id) for bulksms_id in await lifecycle.campaigns_to_start(salesdb, after=10)),
+        *(_release(ctx, *one) for one in await cancellation.reservations_to_release(salesdb)),
     )
 
 
@@ -88,7 +88,7 @@ async def _start(ctx: dict[str, Any], bulksms_id: UUID) -> None:
         await parts.runner.run(bulksms_id)
     except (InsufficientCreditError, NotFoundError) as error:
         log.warning("campaign paused, it cannot start", bulksms_id=str(bulksms_id), reason=str(error))
-        await lifecycle.hold(parts.salesdb, bulksms_id, f"it could not start: {error}")
+        await lifecycle.pause_scheduled(parts.salesdb, bulksms_id, f"it could not start: {error}")
     except (WrongStateError, RpcError) as error:
         log.warning("the run cannot be finished", bulksms_id=str(bulksms_id), reason=str(error))
 
@@ -120,7 +120,7 @@ async def expire_silent(ctx: dict[str, Any]) -> None:
 async def forget_answers(ctx: dict[str, Any]) -> None:
     """Drop the answers that were kept for idempotency keys a week ago."""
     parts: Parts = ctx["parts"]
-    await idempotency.forget(parts.salesdb)
+    await idempotency.delete_expired(parts.salesdb)
 
 
 async def generate_system_stat(ctx: dict[str, Any], bulksms_id: str, seconds: float) -> str | None:
