@@ -1,7 +1,8 @@
 """Escape CSV cells that a spreadsheet might run as a formula, and undo the escaping on reading.
 
 OWASP: a cell that starts with `= + - @`, a tab, a line break or their full-width forms may be run as a formula, and so
-may text after a separator or a quote, if the spreadsheet uses another separator. A single quote before it makes it text.
+may text after a separator or a quote, if the spreadsheet uses another separator. A single quote before it makes it
+text.
 https://owasp.org/www-community/attacks/CSV_Injection
 """
 

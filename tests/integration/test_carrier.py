@@ -211,7 +211,9 @@ async def test_a_batch_is_never_sent_again_blindly_to_a_carrier_without_keys(
     await database.open()
     carrier = HttpCarrier(client.carrier, system.settings.callback_url, 30.0, idempotent=False)
     charges = charge_batcher(JobQueue.connect(system.settings.redis_url))
-    sender = Sender(database, carrier, charges, lanes=1, lease=60, patience=30, refusal_limit=RefusalLimit(0.5, 100))
+    sender = Sender(
+        database, carrier, charges, concurrency=1, lease=60, submit_within=30, refusal_limit=RefusalLimit(0.5, 100)
+    )
     system.kill("sales_worker")
     bulksms_id = await client.created(workspace, csv_of(30))
     await client.run(bulksms_id)
