@@ -90,7 +90,7 @@ def revoke_key(key_id: UUID) -> None:
 @_as_json
 def list_keys(as_json: bool) -> None:
     """Show every key that was ever made: whose it is, since when, until when."""
-    found = _on_ds(keys.every)
+    found = _on_ds(keys.list_keys)
     if as_json:
         click.echo(msgspec.json.encode([key._asdict() for key in found]))
         return
@@ -117,7 +117,7 @@ async def with_key(settings: Settings, work: Callable[[str], Awaitable[T]]) -> T
     """What `work` returns, given an operator's key for as long as it runs; '' where none is needed."""
 
     async def lend(ds: Database) -> T:
-        async with keys.lent(ds) as key:
+        async with keys.temporary_key(ds) as key:
             return await work(key)
 
     return await _work(settings, lend)

@@ -171,7 +171,7 @@ class Harness:
 
     async def check_invariants(self, workspace: UUID) -> None:
         """I1, I2 and I5 of a workspace whose campaigns have ended."""
-        await self.until(lambda: audit.settled(self.salesdb, workspace), "ds has what salesdb owes")
+        await self.until(lambda: audit.is_settled(self.salesdb, workspace), "ds has what salesdb owes")
         if found := await violations(self.client, self.ds, self.salesdb, workspace):
             raise InvariantViolation("; ".join(found))
 

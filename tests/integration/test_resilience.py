@@ -95,10 +95,10 @@ async def test_a_charge_beyond_the_credit_waits_for_a_top_up_and_holds_up_no_oth
     await client.behave(paused=False)
     await until(lambda: client.completed(second))
     await check_invariants(client, ds, salesdb, other)
-    assert not await audit.settled(salesdb, poor)
+    assert not await audit.is_settled(salesdb, poor)
     assert (await client.workspace(poor))["credit"] == "0.0"
     await client.http.post(f"{client.webapi}/workspaces/{poor}/topup", json={"amount": "0.1"})
-    await until(lambda: audit.settled(salesdb, poor))
+    await until(lambda: audit.is_settled(salesdb, poor))
     assert (await client.workspace(poor))["credit"] == "0.0"
 
 
