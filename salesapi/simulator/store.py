@@ -96,7 +96,7 @@ class Store:
 
         def write(db: sqlite3.Connection) -> int | None:
             inserted = db.execute(
-                "INSERT OR IGNORE INTO batch (key, digest, answer, callback_url, network, accepted_at, steps, open) "
+                "INSERT OR IGNORE INTO batch (key, digest, answer, callback_url, odds, accepted_at, steps, open) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (*batch, bytes(len(messages)), bool(messages)),
             )
@@ -120,7 +120,7 @@ class Store:
 
         def read(db: sqlite3.Connection) -> OpenBatch:
             url, network, accepted_at, steps = db.execute(
-                "SELECT callback_url, network, accepted_at, steps FROM batch WHERE id = ?", (batch,)
+                "SELECT callback_url, odds, accepted_at, steps FROM batch WHERE id = ?", (batch,)
             ).fetchone()
             ids = db.execute("SELECT message_id FROM message WHERE batch = ? ORDER BY seq", (batch,))
             return OpenBatch(url, network, accepted_at, steps, [row[0] for row in ids])
