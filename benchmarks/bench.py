@@ -139,7 +139,7 @@ class Bench:
     async def check(self, created: Created) -> None:
         """Check I1 and I2 of the campaign's workspace."""
         async with self.ds.connection() as ds, self.salesdb.connection() as salesdb:
-            await until(lambda: audit.settled(salesdb, created.workspace))
+            await until(lambda: audit.is_settled(salesdb, created.workspace))
             if differences := await audit.differences(ds, salesdb, created.workspace):
                 raise BrokenInvariantError("; ".join(differences))
 

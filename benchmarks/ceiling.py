@@ -11,7 +11,7 @@ from typing import Any
 import uvloop
 from starlette.applications import Starlette
 
-from bulksms.report_writer import Done, Outcome
+from bulksms.report_writer import OnDone, Outcome
 from bulksms.reports import DeliveryReport
 from common.web import server
 from salesapi.salesapi.callback import Callback
@@ -22,8 +22,8 @@ from salesapi.salesapi.connection_protocol import protocol_factory
 class NoDatabase:
     """Says of every report that it was applied."""
 
-    def submit(self, reports: Sequence[DeliveryReport], done: Done) -> None:
-        done(Outcome(len(reports), 0, 0))
+    def submit(self, reports: Sequence[DeliveryReport], on_done: OnDone) -> None:
+        on_done(Outcome(len(reports), 0, 0))
 
     async def write(self, reports: Sequence[DeliveryReport]) -> Outcome:
         return Outcome(len(reports), 0, 0)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import msgspec
 import uvloop
 
-from salesapi.simulator.callback_client import Answer, Poster
+from salesapi.simulator.callback_client import Poster, Reply
 
 _WARM_UP = 0.5  # seconds
 
@@ -63,8 +63,8 @@ class _Load:
         body = (bodies[0] if self._array == 1 else f"[{','.join(bodies)}]").encode()
         return body, (body, due)
 
-    def answered(self, request: tuple[bytes, float], answer: Answer) -> None:
-        if answer.status == 200:
+    def answered(self, request: tuple[bytes, float], reply: Reply) -> None:
+        if reply.status == 200:
             if not self._rate or request[1] > self.started_at + _WARM_UP:
                 self.latencies.append(time.perf_counter() - request[1])
             self._left -= 1

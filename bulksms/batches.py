@@ -1,10 +1,10 @@
-"""The batches of a campaign: ranges of its contacts on their way to the carrier.
+"""The batches of a campaign: ranges of its contacts that are submitted to the carrier together.
 
-What a batch has reached is committed before and after the carrier is called, so that after a crash each is known to be
-`pending` (to be sent), `submitting` (a call was begun: sent again only to a carrier that is idempotent, else
+The state of a batch is committed before and after each call of the carrier, so that it is known after a crash:
+`pending` (to be sent), `submitting` (a call was started: repeated only with an idempotent carrier, else it becomes
 `unknown`), `submitted`, `refused`, or `closed` (expired, or cancelled before it was sent). `uncertain`: a call ended
-without an answer, so it may have left. `attempt` is the fencing token: a worker that lost its turn holds an old one and
-cannot write.
+without a response, so the carrier may have the batch. `attempt` is the fencing token: a worker whose lease has expired
+holds an old one, and its writes match no row.
 """
 
 from collections.abc import Sequence
@@ -15,28 +15,28 @@ from common.database import Connection, Database
 
 
 class Batch(NamedTuple):
-    """A batch that this worker has claimed; first and last seq are both in it."""
+    """A batch that this worker has claimed; `first_seq` and `last_seq` are inclusive."""
 
     bulksms_id: UUID
     batch_no: int
     first_seq: int
     last_seq: int
     attempt: int
-    uncertain: bool = False  # an earlier call ended without an answer
+    uncertain: bool = False  # an earlier call ended without a response
 
     @property
     def key(self) -> str:
-        """The idempotency key: the same batch has the same key at every attempt."""
+        """The idempotency key of the batch, the same at every attempt."""
         return f"{self.bulksms_id.hex}-{self.batch_no}"
 
     @property
     def size(self) -> int:
-        """How many messages are in it."""
+        """Number of messages."""
         return self.last_seq - self.first_seq + 1
 
 
 class Recipient(NamedTuple):
-    """What the carrier needs of a row."""
+    """The columns of a contact that a message is rendered from."""
 
     seq: int
     contact_number: str
@@ -50,8 +50,8 @@ _CREATE = """
     WHERE id = $1
 """
 
-# One worker gets a batch: the others skip the row while it is locked, and see it leased afterwards. Of a campaign that
-# was stopped only what may have left is followed up.
+# One worker gets a batch: the others skip the row while it is locked, and see its lease afterwards. In a paused or
+# cancelled campaign only batches that the carrier may already have are submitted again.
 _CLAIM = """
     UPDATE bulksms_batch
     SET state = 'submitting', attempt = attempt + 1, due_at = now() + $2 * interval '1 second',
@@ -88,15 +88,15 @@ _POSTPONE = """
     WHERE bulksms_id = $1 AND batch_no = $2 AND attempt = $3 AND state = 'submitting'
 """
 
-# A call was begun and nobody knows its end. A carrier that is not idempotent is never called again blindly, also where
-# one that is has been before it.
-_ABANDON = """
+# A call was started and its result was never committed. A carrier that is not idempotent must not be called again for
+# such a batch, even if the earlier call went to one that is.
+_MARK_ABANDONED = """
     UPDATE bulksms_batch
     SET state = 'unknown', submitted_at = now(), error = coalesce(error, 'the worker was lost during the submission')
     WHERE due_at <= now() AND (state = 'submitting' OR state = 'pending' AND uncertain)
 """
 
-_UNFINISHED = """
+_CAMPAIGNS_TO_SEND = """
     SELECT id FROM bulksms
     WHERE (status IN ('inprogress', 'paused') OR status = 'cancelled' AND completed_at IS NULL)
       AND EXISTS (
@@ -106,7 +106,7 @@ _UNFINISHED = """
       )
 """
 
-# Of a campaign that has ended no batch waits for anything.
+# A campaign that has ended expects no more reports.
 _CLOSE_ENDED = """
     UPDATE bulksms_batch AS b SET state = 'closed'
     WHERE (SELECT completed_at FROM bulksms WHERE id = b.bulksms_id) IS NOT NULL
@@ -114,14 +114,14 @@ _CLOSE_ENDED = """
            OR b.state IN ('pending', 'submitting') AND b.due_at <= now())
 """
 
-_SILENT = """
+_OVERDUE = """
     SELECT bulksms_id, batch_no, first_seq, last_seq, attempt FROM bulksms_batch
     WHERE state IN ('submitted', 'unknown') AND submitted_at <= now() - $1 * interval '1 second'
     ORDER BY submitted_at
     LIMIT $2
 """
 
-_SILENT_ROWS = """
+_OVERDUE_SEQS = """
     SELECT seq FROM bulksms_info
     WHERE bulksms_id = $1 AND seq BETWEEN $2 AND $3 AND sms_status IN ('queued', 'sent')
     ORDER BY seq
@@ -131,14 +131,14 @@ _CLOSE = "UPDATE bulksms_batch SET state = 'closed' WHERE bulksms_id = $1 AND ba
 
 
 async def create(connection: Connection, bulksms_id: UUID, size: int) -> None:
-    """Cut a campaign that starts into batches of `size` contacts."""
+    """Divide a campaign that starts into batches of `size` contacts."""
     await connection.execute(_CREATE, bulksms_id, size)
 
 
 async def claim(database: Database, bulksms_id: UUID, lease: float, *, idempotent: bool) -> Batch | None:
-    """Take the next batch for `lease` seconds; None if none is to be had now.
+    """Lease the next batch for `lease` seconds; None if no batch is due.
 
-    With a carrier that is idempotent, also one that may have left.
+    With an idempotent carrier this includes batches that the carrier may already have.
     """
     async with database.connection() as connection:
         row = await connection.fetchrow(_CLAIM, bulksms_id, lease, idempotent)
@@ -146,24 +146,24 @@ async def claim(database: Database, bulksms_id: UUID, lease: float, *, idempoten
 
 
 async def recipients(database: Database, batch: Batch) -> list[Recipient]:
-    """The batch's recipients, in the order of seq."""
+    """The contacts of the batch, ordered by seq."""
     async with database.connection() as connection:
         rows = await connection.fetch(_RECIPIENTS, batch.bulksms_id, batch.first_seq, batch.last_seq)
     return [Recipient(*row) for row in rows]
 
 
-async def submitted(database: Database, batch: Batch, refused: int, error: str | None) -> None:
-    """The carrier has accepted the batch but for `refused` messages of it, `error` says why."""
+async def mark_submitted(database: Database, batch: Batch, refused: int, error: str | None) -> None:
+    """Record that the carrier accepted the batch except `refused` of its messages; `error` is the reason for those."""
     await _finish(database, batch, "submitted", error, refused)
 
 
-async def unknown(database: Database, batch: Batch, error: str) -> None:
-    """The carrier was called and may or may not have the batch: its messages wait for a report or their expiry."""
+async def mark_unknown(database: Database, batch: Batch, error: str) -> None:
+    """Record that the carrier may have the batch: its messages wait for a delivery report or for their expiry."""
     await _finish(database, batch, "unknown", error)
 
 
-async def refused(database: Database, batch: Batch, error: str) -> None:
-    """The carrier will not take the batch; its messages have not left."""
+async def mark_refused(database: Database, batch: Batch, error: str) -> None:
+    """Record that the carrier refused the batch: none of its messages was sent."""
     await _finish(database, batch, "refused", error, batch.size)
 
 
@@ -173,41 +173,41 @@ async def _finish(database: Database, batch: Batch, state: str, error: str | Non
 
 
 async def postpone(database: Database, batch: Batch, delay: float, error: str, *, uncertain: bool) -> None:
-    """Another try after `delay` seconds; `uncertain` if the batch may have left, and sending it again is harmless."""
+    """Retry the batch after `delay` seconds; `uncertain`: the carrier may have it (and is idempotent)."""
     async with database.connection() as connection:
         await connection.execute(_POSTPONE, batch.bulksms_id, batch.batch_no, batch.attempt, delay, error, uncertain)
 
 
-async def abandon(database: Database) -> None:
-    """Mark the batches of lost workers `unknown`; only for a carrier that is not idempotent."""
+async def mark_abandoned(database: Database) -> None:
+    """Mark submissions whose lease has expired `unknown`; only for a carrier that is not idempotent."""
     async with database.connection() as connection:
-        await connection.execute(_ABANDON)
+        await connection.execute(_MARK_ABANDONED)
 
 
-async def unfinished(database: Database) -> list[UUID]:
-    """The campaigns that have a batch to be sent now."""
+async def campaigns_to_send(database: Database) -> list[UUID]:
+    """The campaigns that have a batch due now."""
     async with database.connection() as connection:
-        return [row["id"] for row in await connection.fetch(_UNFINISHED)]
+        return [row["id"] for row in await connection.fetch(_CAMPAIGNS_TO_SEND)]
 
 
-async def silent(database: Database, validity: float, limit: int = 20) -> list[Batch]:
-    """Batches that left `validity` seconds ago: what they still wait for will not come.
+async def overdue(database: Database, validity: float, limit: int = 20) -> list[Batch]:
+    """Batches submitted `validity` seconds ago or earlier: their missing delivery reports are no longer expected.
 
-    Those of campaigns that have ended wait for nothing, and are closed.
+    Batches of campaigns that have ended are closed here instead.
     """
     async with database.connection() as connection:
         await connection.execute(_CLOSE_ENDED, validity)
-        return [Batch(*row) for row in await connection.fetch(_SILENT, validity, limit)]
+        return [Batch(*row) for row in await connection.fetch(_OVERDUE, validity, limit)]
 
 
-async def silent_rows(database: Database, batch: Batch) -> Sequence[int]:
-    """The seqs of a batch whose messages have no final status."""
+async def overdue_seqs(database: Database, batch: Batch) -> Sequence[int]:
+    """The seqs of the batch whose messages have no final status."""
     async with database.connection() as connection:
-        rows = await connection.fetch(_SILENT_ROWS, batch.bulksms_id, batch.first_seq, batch.last_seq)
+        rows = await connection.fetch(_OVERDUE_SEQS, batch.bulksms_id, batch.first_seq, batch.last_seq)
     return [row["seq"] for row in rows]
 
 
 async def close(database: Database, batch: Batch) -> None:
-    """All rows of the batch are final."""
+    """Close the batch: all its messages have a final status."""
     async with database.connection() as connection:
         await connection.execute(_CLOSE, batch.bulksms_id, batch.batch_no)

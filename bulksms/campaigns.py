@@ -1,4 +1,4 @@
-"""Campaigns as their owners see them: counters, contacts, rejected rows and results."""
+"""Read campaigns: counters, contacts, rejected rows and results."""
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
@@ -44,7 +44,7 @@ class Campaign(NamedTuple):
 
     @property
     def statuses(self) -> dict[SmsStatus, int]:
-        """How many contacts are in each status; they add up to `contact_count`."""
+        """Contacts by status; the counts add up to `contact_count`."""
         return {
             SmsStatus.QUEUED: self.queued_count,
             SmsStatus.SENT: self.sent_count,
@@ -55,7 +55,7 @@ class Campaign(NamedTuple):
 
 
 def progress(campaign: Campaign) -> dict[str, Any]:
-    """Where it stands, as other services are told: plain strings and numbers, a time that has not come is empty."""
+    """The progress of a campaign for other services: plain strings and numbers, empty for a time not reached."""
     return {
         "bulksms_id": str(campaign.id),
         "workspace_id": str(campaign.workspace_id),
@@ -79,7 +79,7 @@ def _time(moment: datetime | None) -> str:
 
 
 class ContactResult(NamedTuple):
-    """One contact of a campaign and what became of its message; cost in credits."""
+    """A contact of a campaign and the status of its message; cost in credits."""
 
     seq: int
     contact_number: str
@@ -91,7 +91,7 @@ class ContactResult(NamedTuple):
 
 
 class RejectedRow(NamedTuple):
-    """A row of the upload that was not taken."""
+    """A row of the upload that was not accepted."""
 
     line: int
     value: str
@@ -99,7 +99,7 @@ class RejectedRow(NamedTuple):
 
 
 class CampaignNotFoundError(Exception):
-    """There is no campaign of this id."""
+    """No campaign has this id."""
 
 
 FIELDS = ", ".join(Campaign._fields)
@@ -136,7 +136,7 @@ async def get(database: Database, bulksms_id: UUID) -> Campaign:
 
 
 async def read(connection: Connection, bulksms_id: UUID) -> Campaign:
-    """The campaign as a transaction sees it. Raises CampaignNotFoundError."""
+    """The campaign, read in an open transaction. Raises CampaignNotFoundError."""
     row = await connection.fetchrow(_GET, bulksms_id)
     if row is None:
         raise CampaignNotFoundError(f"there is no campaign {bulksms_id}")
@@ -144,7 +144,7 @@ async def read(connection: Connection, bulksms_id: UUID) -> Campaign:
 
 
 async def find(database: Database, value: str) -> Campaign:
-    """The campaign of an id as it stands in a URL. Raises CampaignNotFoundError."""
+    """The campaign of an id in text form, such as in a URL. Raises CampaignNotFoundError."""
     try:
         return await get(database, UUID(value))
     except ValueError:
@@ -152,13 +152,13 @@ async def find(database: Database, value: str) -> Campaign:
 
 
 async def get_many(database: Database, bulksms_ids: Sequence[UUID]) -> list[Campaign]:
-    """Those of the campaigns that exist."""
+    """The campaigns with these ids; ids without a campaign are skipped."""
     async with database.connection() as connection:
         return [from_row(row) for row in await connection.fetch(_GET_MANY, bulksms_ids)]
 
 
 async def page(database: Database, workspace_id: UUID | None, before: UUID | None, limit: int) -> list[Campaign]:
-    """Campaigns, newest first, older than `before`; of one workspace if it is given."""
+    """Campaigns older than `before`, newest first; all workspaces if `workspace_id` is None."""
     async with database.connection() as connection:
         return [from_row(row) for row in await connection.fetch(_LIST, workspace_id, before, limit)]
 
@@ -166,19 +166,19 @@ async def page(database: Database, workspace_id: UUID | None, before: UUID | Non
 async def contacts(
     database: Database, bulksms_id: UUID, *, status: SmsStatus | None, after: int, limit: int
 ) -> list[ContactResult]:
-    """Contacts in the order of the file, from the one behind seq `after` (-1 for the first)."""
+    """Contacts in the order of the file, starting after seq `after` (-1 for the first)."""
     async with database.connection() as connection:
         return [ContactResult(*row) for row in await connection.fetch(_CONTACTS, bulksms_id, after, status, limit)]
 
 
 async def rejected(database: Database, bulksms_id: UUID, *, after: int, limit: int) -> list[RejectedRow]:
-    """Rows of the upload that were not taken, behind line `after`."""
+    """Rejected rows of the upload, starting after line `after`."""
     async with database.connection() as connection:
         return [RejectedRow(*row) for row in await connection.fetch(_REJECTED, bulksms_id, after, limit)]
 
 
 async def results(database: Database, bulksms_id: UUID, rows: int = 5_000) -> AsyncIterator[Sequence[ContactResult]]:
-    """All contacts, in chunks of up to `rows`: each is one keyset page, so no transaction stays open meanwhile."""
+    """All contacts in chunks of up to `rows`, each a keyset page, so that no transaction stays open."""
     after = -1
     while chunk := await contacts(database, bulksms_id, status=None, after=after, limit=rows):
         yield chunk

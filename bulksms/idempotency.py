@@ -1,6 +1,6 @@
-"""Answers kept for idempotency keys: the same request, sent again under its key, is answered the same.
+"""Responses stored by idempotency key: a request that is repeated with its key gets the same response.
 
-An answer is written in the transaction that did what was asked for: it is there exactly if that was done.
+A response is written in the transaction that performs the request, so it is stored exactly if that was committed.
 https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/
 """
 
@@ -11,7 +11,7 @@ from common.database import Connection, Database
 
 
 class Key(NamedTuple):
-    """A client's key for one operation of its workspace; `digest` stands for all that the request says."""
+    """A client's key for one operation in its workspace; `digest` is a hash of the request's content."""
 
     workspace_id: UUID
     operation: str
@@ -20,52 +20,52 @@ class Key(NamedTuple):
 
 
 class KeyReusedError(Exception):
-    """The key was used before, for a request that said something else."""
+    """The key was used before for a request with other content."""
 
 
-class KeyTakenError(Exception):
-    """Another request with this key was done first, and nothing of this one: the answer is there now."""
+class KeyInUseError(Exception):
+    """Another request with this key was committed first; its response is stored, this request is rolled back."""
 
 
 _FIND = "SELECT digest, answer FROM idempotency WHERE workspace_id = $1 AND operation = $2 AND key = $3"
 
-# Waits for another transaction that is about to write the same key.
-_REMEMBER = """
+# Waits for a concurrent transaction that writes the same key.
+_STORE = """
     INSERT INTO idempotency (workspace_id, operation, key, digest, answer) VALUES ($1, $2, $3, $4, $5)
     ON CONFLICT DO NOTHING
     RETURNING key
 """
 
-_FORGET = "DELETE FROM idempotency WHERE created_at < now() - $1 * interval '1 day'"
+_DELETE_EXPIRED = "DELETE FROM idempotency WHERE created_at < now() - $1 * interval '1 day'"
 
 
 async def find(database: Database, key: Key) -> bytes | None:
-    """The answer that was given under this key, if it was used. Raises KeyReusedError."""
+    """The response stored for this key, if it was used. Raises KeyReusedError."""
     async with database.connection() as connection:
         row = await connection.fetchrow(_FIND, key.workspace_id, key.operation, key.key)
     if row is None:
         return None
     if row["digest"] != key.digest:
         raise KeyReusedError(f"the key {key.key!r} was used for another request")
-    answer: bytes = row["answer"]
-    return answer
+    response: bytes = row["answer"]
+    return response
 
 
-async def remember_once(connection: Connection, key: Key, answer: bytes) -> None:
-    """Keep the answer with what the transaction did.
+async def store_once(connection: Connection, key: Key, response: bytes) -> None:
+    """Store the response in the transaction of the request.
 
-    Raises KeyTakenError if another request has used the key meanwhile; that undoes the transaction.
+    Raises KeyInUseError if another request has used the key meanwhile: roll the transaction back.
     """
-    if not await remember(connection, key, answer):
-        raise KeyTakenError
+    if not await store(connection, key, response):
+        raise KeyInUseError
 
 
-async def remember(connection: Connection, key: Key, answer: bytes) -> bool:
-    """Keep the answer with what the transaction did; False if another request has used the key meanwhile."""
-    return await connection.fetchval(_REMEMBER, *key, answer) is not None
+async def store(connection: Connection, key: Key, response: bytes) -> bool:
+    """Store the response in the transaction of the request; False if another request has used the key meanwhile."""
+    return await connection.fetchval(_STORE, *key, response) is not None
 
 
-async def forget(database: Database, days: int = 7) -> None:
-    """Drop the answers that are older."""
+async def delete_expired(database: Database, days: int = 7) -> None:
+    """Delete responses that are older than `days`."""
     async with database.connection() as connection:
-        await connection.execute(_FORGET, days)
+        await connection.execute(_DELETE_EXPIRED, days)

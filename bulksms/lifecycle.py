@@ -1,10 +1,9 @@
-"""What is done with a campaign: run, schedule, pause, resume, cancel. Each changes its status once, guarded in SQL.
+"""Run, schedule, pause and resume campaigns; each statement checks the status that it changes.
 
     created -> scheduled -> inprogress <-> paused -> completed
-    and from each of them but the last -> cancelled
+    any of these except completed -> cancelled (see `cancellation`)
 
-What has gone to the carrier goes on in any status, and so does a batch whose call ended without an answer: it may have
-gone, and is followed up until that is known.
+Batches that the carrier has, or may have, are followed up in every status until their messages are final.
 """
 
 from collections.abc import Collection
@@ -15,30 +14,29 @@ from uuid import UUID
 from asyncpg import Record
 
 from bulksms import batches, campaigns
-from bulksms.campaigns import FIELDS, Campaign, CampaignNotFoundError, from_row, get
+from bulksms.campaigns import FIELDS, Campaign, from_row, get
 from bulksms.idempotency import Key
-from bulksms.outbox import Entry
 from bulksms.status import CampaignStatus
 from common.database import Connection, Database
 
 
 class WrongStateError(Exception):
-    """The campaign is in a state in which this cannot be done with it."""
+    """The campaign's status does not allow the operation."""
 
     def __init__(self, status: CampaignStatus) -> None:
         super().__init__(f"the campaign is {status}")
         self.status = status
 
 
-# Several may ask at once; the first one's key stays, for whoever finishes a start that was cut short.
-_REQUEST = """
+# Of concurrent requests the first one's key is kept: the worker uses it to finish an interrupted start.
+_REQUEST_RUN = """
     UPDATE bulksms SET run_requested_at = clock_timestamp(), run_key = coalesce(run_key, $2)
     WHERE id = $1 AND status IN ('created', 'scheduled')
     RETURNING run_requested_at
 """
 
-# Only the own request: another may have found the credit topped up in between.
-_WITHDRAW = """
+# Only its own request: a later one may have succeeded after a top-up.
+_WITHDRAW_RUN = """
     UPDATE bulksms SET run_requested_at = NULL, run_key = NULL
     WHERE id = $1 AND run_requested_at = $2 AND status IN ('created', 'scheduled')
 """
@@ -56,7 +54,7 @@ _SCHEDULE = f"""
     RETURNING {FIELDS}
 """
 
-_DUE = """
+_TO_START = """
     SELECT id FROM bulksms
     WHERE status = 'scheduled' AND scheduled_for <= now()
        OR status IN ('created', 'scheduled') AND run_requested_at < now() - $1 * interval '1 second'
@@ -69,7 +67,7 @@ _PAUSE = f"""
     RETURNING {FIELDS}
 """
 
-_HOLD = """
+_PAUSE_SCHEDULED = """
     UPDATE bulksms SET status = 'paused', pause_reason = $2, modified_at = now()
     WHERE id = $1 AND status = 'scheduled' AND run_requested_at IS NULL
 """
@@ -82,7 +80,7 @@ _RESUME = f"""
     RETURNING {FIELDS}
 """
 
-# Of the sends since it was started or resumed, which share did the carrier refuse?
+# The share of messages that the carrier has refused since the campaign was started or resumed.
 _PAUSE_IF_REFUSED = """
     UPDATE bulksms
     SET status = 'paused', modified_at = now(),
@@ -96,67 +94,15 @@ _PAUSE_IF_REFUSED = """
     RETURNING pause_reason
 """
 
-_LOCK = "SELECT status, started_at FROM bulksms WHERE id = $1 FOR NO KEY UPDATE"
-
-# Nothing of it was ever sent. A run may be on its way to a reservation: it ends when none can be held any more.
-_CANCEL_UNSTARTED = """
-    UPDATE bulksms SET status = 'cancelled', unsent_count = queued_count, modified_at = now() WHERE id = $1
-"""
-
-_CANCEL = "UPDATE bulksms SET status = 'cancelled', modified_at = now() WHERE id = $1"
-
-# Closes what was surely never sent, and gives back what it would have cost; all the rest, if nothing is under way.
-_DROP = """
-    WITH closed AS (
-        UPDATE bulksms_batch SET state = 'closed', error = 'cancelled'
-        WHERE bulksms_id = $1 AND state = 'pending' AND NOT uncertain
-        RETURNING first_seq, last_seq
-    ), unsent AS (
-        SELECT count(*) AS contacts, coalesce(sum(sms_cost), 0) AS cost
-        FROM closed JOIN bulksms_info AS info ON info.bulksms_id = $1 AND info.seq BETWEEN first_seq AND last_seq
-        WHERE info.sms_status = 'queued'
-    ), dropped AS (
-        UPDATE bulksms
-        SET unsent_count = unsent_count + unsent.contacts,
-            released = CASE WHEN queued_count + sent_count <= unsent_count + unsent.contacts
-                            THEN total_cost - charged ELSE released + unsent.cost END,
-            completed_at = CASE WHEN queued_count + sent_count <= unsent_count + unsent.contacts
-                                THEN clock_timestamp() END,
-            modified_at = now()
-        FROM unsent
-        WHERE id = $1 AND status = 'cancelled' AND started_at IS NOT NULL AND completed_at IS NULL
-        RETURNING workspace_id, id, new.released - old.released AS amount
-    )
-    INSERT INTO outbox (workspace_id, bulksms_id, kind, amount, created_at)
-    SELECT workspace_id, id, 'release', amount, clock_timestamp() FROM dropped WHERE amount > 0
-    RETURNING reference, workspace_id, bulksms_id, kind, amount
-"""
-
-# Cancelled campaigns with a batch that came back unsent after the cancellation.
-_LEFTOVERS = """
-    SELECT DISTINCT b.bulksms_id
-    FROM bulksms JOIN bulksms_batch AS b ON b.bulksms_id = bulksms.id
-    WHERE bulksms.status = 'cancelled' AND bulksms.completed_at IS NULL AND b.state = 'pending' AND NOT b.uncertain
-"""
-
-_UNRELEASED = (
-    "SELECT id, workspace_id FROM bulksms WHERE status = 'cancelled' AND completed_at IS NULL AND started_at IS NULL"
-)
-
-_RELEASED = """
-    UPDATE bulksms SET completed_at = clock_timestamp()
-    WHERE id = $1 AND status = 'cancelled' AND completed_at IS NULL AND started_at IS NULL
-"""
-
 
 async def request_run(database: Database, bulksms_id: UUID, key: str | None = None) -> tuple[Campaign, datetime]:
-    """Note that the campaign is to run, before anything is reserved for it; returns it, and the request's own time.
+    """Record the request to run a campaign before its credit is reserved; returns the campaign and the request's time.
 
-    Should we be lost between the reservation and the start, `due` finds it and the start is finished.
+    If the process ends between the reservation and the start, `campaigns_to_start` finds the request.
     Raises CampaignNotFoundError, WrongStateError.
     """
     async with database.connection() as connection:
-        requested = await connection.fetchval(_REQUEST, bulksms_id, key)
+        requested = await connection.fetchval(_REQUEST_RUN, bulksms_id, key)
     campaign = await get(database, bulksms_id)
     if requested is None:
         raise WrongStateError(campaign.status)
@@ -164,22 +110,22 @@ async def request_run(database: Database, bulksms_id: UUID, key: str | None = No
 
 
 async def withdraw_run(database: Database, bulksms_id: UUID, requested: datetime) -> None:
-    """The campaign cannot run now: leave it as it was before this request."""
+    """Withdraw the request to run a campaign that cannot start now."""
     async with database.connection() as connection:
-        await connection.execute(_WITHDRAW, bulksms_id, requested)
+        await connection.execute(_WITHDRAW_RUN, bulksms_id, requested)
 
 
 class Started(NamedTuple):
-    """A campaign that has just been started, and the idempotency keys under which its runs were asked for."""
+    """A campaign that has just been started, and the idempotency keys of the requests to run it."""
 
     campaign: Campaign
     keys: list[Key]
 
 
 async def start(connection: Connection, bulksms_id: UUID, batch_size: int, key: str | None) -> Started | None:
-    """Start the campaign, whose cost is reserved; None if another call has. Exactly one call gets it.
+    """Start a campaign whose cost is reserved; None if another call has started it.
 
-    `key`: the client's for this run; the first one that it was asked to run under, with `request_run`, counts too.
+    `key`: the client's idempotency key for this run; the key recorded by `request_run` is returned with it.
     """
     row = await connection.fetchrow(_START, bulksms_id)
     if row is None:
@@ -187,113 +133,64 @@ async def start(connection: Connection, bulksms_id: UUID, batch_size: int, key: 
     campaign = from_row(row)
     await batches.create(connection, bulksms_id, batch_size)
     first_key = await connection.fetchval("SELECT run_key FROM bulksms WHERE id = $1", bulksms_id)
-    return Started(campaign, [run_key(campaign, one) for one in {key, first_key} - {None}])
+    return Started(campaign, [run_key(campaign, value) for value in {key, first_key} - {None}])
 
 
 def run_key(campaign: Campaign, key: str, moment: datetime | None = None) -> Key:
-    """A client's key for the run of a campaign, now or at a moment."""
+    """A client's idempotency key for running a campaign, now or at a time."""
     when = moment.astimezone(UTC).isoformat().encode() if moment else b""
     return Key(campaign.workspace_id, "run", key, campaign.id.bytes + when)
 
 
 async def schedule(connection: Connection, bulksms_id: UUID, moment: datetime) -> Campaign:
-    """Have the campaign run at `moment`; once more for another. Raises CampaignNotFoundError, WrongStateError."""
+    """Schedule or reschedule the campaign for `moment`. Raises CampaignNotFoundError, WrongStateError."""
     row = await connection.fetchrow(_SCHEDULE, bulksms_id, moment)
     if row is None:
         raise WrongStateError((await campaigns.read(connection, bulksms_id)).status)
     return from_row(row)
 
 
-async def due(database: Database, after: float) -> list[UUID]:
-    """Campaigns to be started: their time has come, or a run asked for `after` seconds ago was cut short."""
+async def campaigns_to_start(database: Database, after: float) -> list[UUID]:
+    """Campaigns whose scheduled time has come, or whose run was requested `after` seconds ago and interrupted."""
     async with database.connection() as connection:
-        return [row["id"] for row in await connection.fetch(_DUE, after)]
+        return [row["id"] for row in await connection.fetch(_TO_START, after)]
 
 
 async def pause(database: Database, bulksms_id: UUID) -> Campaign:
-    """Take nothing more of the campaign to the carrier; a scheduled one does not start.
+    """Stop submitting batches of the campaign; a scheduled one does not start.
 
     Raises CampaignNotFoundError, WrongStateError.
     """
     return await _change(database, _PAUSE, bulksms_id, already=(CampaignStatus.PAUSED,))
 
 
-async def hold(database: Database, bulksms_id: UUID, reason: str) -> None:
-    """Pause a scheduled campaign that cannot start, unless somebody has asked for it meanwhile."""
+async def pause_scheduled(database: Database, bulksms_id: UUID, reason: str) -> None:
+    """Pause a scheduled campaign that cannot start, unless a run was requested meanwhile."""
     async with database.connection() as connection:
-        await connection.execute(_HOLD, bulksms_id, reason)
+        await connection.execute(_PAUSE_SCHEDULED, bulksms_id, reason)
 
 
-async def pause_if_refused(database: Database, bulksms_id: UUID, share: float, least: int, last: str) -> str | None:
-    """Pause a campaign of whose sends, `least` or more, the carrier refuses this share. Returns the reason if it did.
+async def pause_if_refused(
+    database: Database, bulksms_id: UUID, share: float, min_messages: int, last_error: str
+) -> str | None:
+    """Pause a campaign if the carrier refused at least `share` of its `min_messages` or more messages.
 
-    `last`: what the carrier said last.
+    `last_error`: the carrier's latest reason. Returns the reason of the pause, None if the campaign goes on.
     """
     async with database.connection() as connection:
-        reason: str | None = await connection.fetchval(_PAUSE_IF_REFUSED, bulksms_id, share, least, last)
+        reason: str | None = await connection.fetchval(_PAUSE_IF_REFUSED, bulksms_id, share, min_messages, last_error)
     return reason
 
 
 async def resume(database: Database, bulksms_id: UUID) -> Campaign:
-    """Go on with a paused campaign. Raises CampaignNotFoundError, WrongStateError."""
+    """Resume a paused campaign. Raises CampaignNotFoundError, WrongStateError."""
     return await _change(database, _RESUME, bulksms_id, already=(CampaignStatus.INPROGRESS, CampaignStatus.SCHEDULED))
-
-
-async def cancel(database: Database, bulksms_id: UUID) -> tuple[Campaign, list[Entry]]:
-    """End the campaign: what has not gone to the carrier never will, and what it would have cost is given back.
-
-    Returns what is owed to ds for that. One that was never started may hold a reservation, which is given back by rpc:
-    see `unreleased`.
-    Raises CampaignNotFoundError, WrongStateError if it is completed.
-    """
-    entries: list[Entry] = []
-    async with database.transaction() as connection:
-        now = await connection.fetchrow(_LOCK, bulksms_id)
-        if now is None:
-            raise CampaignNotFoundError(f"there is no campaign {bulksms_id}")
-        status = CampaignStatus(now["status"])
-        if status == CampaignStatus.COMPLETED:
-            raise WrongStateError(status)
-        if status != CampaignStatus.CANCELLED:
-            if now["started_at"] is None:
-                await connection.execute(_CANCEL_UNSTARTED, bulksms_id)
-            else:
-                await connection.execute(_CANCEL, bulksms_id)
-                entries = await _drop(connection, bulksms_id)
-    return await get(database, bulksms_id), entries
-
-
-async def drop_leftovers(database: Database) -> list[Entry]:
-    """Close what came back unsent of campaigns that were cancelled meanwhile. Returns what is owed to ds."""
-    entries: list[Entry] = []
-    async with database.connection() as connection:
-        for row in await connection.fetch(_LEFTOVERS):
-            async with connection.transaction():
-                await connection.fetchrow(_LOCK, row["bulksms_id"])
-                entries += await _drop(connection, row["bulksms_id"])
-    return entries
-
-
-async def _drop(connection: Connection, bulksms_id: UUID) -> list[Entry]:
-    return [Entry(*row) for row in await connection.fetch(_DROP, bulksms_id)]
-
-
-async def unreleased(database: Database) -> list[tuple[UUID, UUID]]:
-    """Campaigns cancelled before they started: id and workspace. What they may hold must be given back."""
-    async with database.connection() as connection:
-        return [(row["id"], row["workspace_id"]) for row in await connection.fetch(_UNRELEASED)]
-
-
-async def released(database: Database, bulksms_id: UUID) -> None:
-    """Note that such a campaign holds nothing any more."""
-    async with database.connection() as connection:
-        await connection.execute(_RELEASED, bulksms_id)
 
 
 async def _change(
     database: Database, statement: str, bulksms_id: UUID, *, already: Collection[CampaignStatus]
 ) -> Campaign:
-    """Change the status with this statement; a campaign that is `already` there stays as it is."""
+    """Change the status with `statement`; a campaign in one of the statuses `already` is returned unchanged."""
     async with database.connection() as connection:
         row: Record | None = await connection.fetchrow(statement, bulksms_id)
     if row is not None:

@@ -1,4 +1,4 @@
-"""The text of a campaign: its placeholders, its encoding and the segments it is sent and charged in."""
+"""The text of a campaign: its placeholders, its encoding, and the segments in which it is sent and charged."""
 
 import re
 from collections.abc import Sequence
@@ -13,25 +13,25 @@ _GSM_BASIC = frozenset(
     "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
 )
 _GSM_EXTENSION = frozenset("\f^{}\\[~]|€")
-_GSM_ONE, _GSM_MANY = 160, 153  # septets in the only segment, in each of several
-_UCS2_ONE, _UCS2_MANY = 70, 67  # UTF-16 code units likewise
+_GSM_SINGLE, _GSM_PART = 160, 153  # septets in a single segment, in each part of several
+_UCS2_SINGLE, _UCS2_PART = 70, 67  # UTF-16 code units likewise
 
 _PLAIN = re.compile(r"[A-Za-z0-9 \n\r@$_!\"#%&'()*+,\-./:;<=>?]*\Z")  # one septet each: most texts
 
 
 class MessageError(ValueError):
-    """The text cannot be sent; says what is wrong and how to mend it."""
+    """The text cannot be sent; the message says what is wrong and how to correct it."""
 
 
 class Encoding(StrEnum):
-    """How a text goes over the air."""
+    """The encoding of a text over the air."""
 
     GSM7 = "GSM-7"
     UCS2 = "UCS-2"
 
 
 class Segments(NamedTuple):
-    """A text's encoding, its length (septets of GSM-7, code units of UCS-2) and in how many segments it is sent."""
+    """A text's encoding, its length (septets of GSM-7, code units of UCS-2) and its number of segments."""
 
     encoding: Encoding
     characters: int
@@ -39,36 +39,36 @@ class Segments(NamedTuple):
 
 
 def count_segments(text: str) -> Segments:
-    """How a text is sent (GSM 03.38, 03.40). A character is never split between two segments."""
+    """Encode and divide a text into segments (GSM 03.38, 03.40); no character is split between two segments."""
     if _PLAIN.match(text):
-        return Segments(Encoding.GSM7, len(text), _divide(len(text), _GSM_ONE, _GSM_MANY))
+        return Segments(Encoding.GSM7, len(text), _divide(len(text), _GSM_SINGLE, _GSM_PART))
     if all(character in _GSM_BASIC or character in _GSM_EXTENSION for character in text):
         widths = [1 + (character in _GSM_EXTENSION) for character in text]
-        return Segments(Encoding.GSM7, sum(widths), _fill(widths, _GSM_ONE, _GSM_MANY))
+        return Segments(Encoding.GSM7, sum(widths), _fill(widths, _GSM_SINGLE, _GSM_PART))
     widths = [1 + (character > "\uffff") for character in text]
-    return Segments(Encoding.UCS2, sum(widths), _fill(widths, _UCS2_ONE, _UCS2_MANY))
+    return Segments(Encoding.UCS2, sum(widths), _fill(widths, _UCS2_SINGLE, _UCS2_PART))
 
 
-def _divide(length: int, one: int, many: int) -> int:
-    if length <= one:
+def _divide(length: int, single: int, part: int) -> int:
+    if length <= single:
         return 1 if length else 0
-    return -(-length // many)
+    return -(-length // part)
 
 
-def _fill(widths: Sequence[int], one: int, many: int) -> int:
-    """Segments of characters of one or two units, none of them split."""
-    if sum(widths) <= one:
+def _fill(widths: Sequence[int], single: int, part: int) -> int:
+    """Number of segments for characters of one or two units, none of them split."""
+    if sum(widths) <= single:
         return 1
-    segments, room = 1, many
+    segments, room = 1, part
     for width in widths:
         if width > room:
-            segments, room = segments + 1, many
+            segments, room = segments + 1, part
         room -= width
     return segments
 
 
 def normalise_column(name: str) -> str:
-    """A column's name as it is compared: letter case, underscores and runs of white space do not matter."""
+    """A column name for comparison: letter case, underscores and runs of white space are ignored."""
     return " ".join(name.replace("_", " ").split()).casefold()
 
 
@@ -76,18 +76,18 @@ _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
 class Template:
-    """A text with placeholders such as `{Contact Name}`; `{{` and `}}` stand for braces.
+    """A text with placeholders such as `{Contact Name}`; `{{` and `}}` are literal braces.
 
-    `columns` are those that the text uses, by normalised name, in the order of first use; `render` takes their values
+    `columns` are the columns used, by normalised name, in the order of first use; `render` takes their values
     in that order.
     """
 
     def __init__(self, text: str, columns: Sequence[str] | None = None) -> None:
-        """Raises MessageError: empty, unbalanced braces, a placeholder that is none of `columns`, too long."""
+        """Raises MessageError: empty, unbalanced braces, a placeholder that is not in `columns`, too long."""
         if not text.strip():
             raise MessageError("the message is empty")
         if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
-            raise MessageError("the message holds a character that no phone can show (NUL or half a surrogate pair)")
+            raise MessageError("the message contains a character that cannot be sent (NUL or an unpaired surrogate)")
         self.text = text
         self._literals, self.columns, self._order = _parse(text)
         if columns is not None:
@@ -98,7 +98,7 @@ class Template:
 
     @classmethod
     def parse(cls, text: str) -> "Template":
-        """A template that was checked before."""
+        """A template whose text was validated before."""
         return cls(text)
 
     @property
@@ -120,13 +120,13 @@ class Template:
         for column in self.columns:
             if column not in known:
                 raise MessageError(
-                    f"the placeholder {{{column}}} is no column of the file; there are {', '.join(columns)} "
-                    "(write {{ for a brace)"
+                    f"the placeholder {{{column}}} is not a column of the file; the columns are {', '.join(columns)} "
+                    "(write {{ for a literal brace)"
                 )
 
 
 def _parse(text: str) -> tuple[list[str], tuple[str, ...], list[int]]:
-    """The literals around the placeholders, the distinct columns, and which of them stands in each gap."""
+    """The literals around the placeholders, the distinct columns, and the index of the column in each gap."""
     literals, columns, order = [""], dict[str, int](), list[int]()
     end = 0
     for token in _TOKEN.finditer(text):

@@ -1,11 +1,11 @@
-"""A message's id on the wire: one opaque string that holds both parts of its key in salesdb."""
+"""Message ids as the carrier sees them: one opaque string made of both parts of the key in salesdb."""
 
 from functools import lru_cache
 from uuid import UUID
 
 from asyncpg.pgproto import pgproto
 
-_LARGEST_SEQ = 2**31 - 1
+_MAX_SEQ = 2**31 - 1
 
 
 def encode(bulksms_id: UUID, seq: int) -> str:
@@ -14,19 +14,19 @@ def encode(bulksms_id: UUID, seq: int) -> str:
 
 
 def decode(message_id: str) -> tuple[UUID, int] | None:
-    """The row that a message id stands for, or None if it cannot be one of ours."""
+    """The row of a message id, or None if it was not issued by `encode`."""
     head, _, tail = message_id.partition("-")
-    bulksms_id = _campaign(head)
+    bulksms_id = _campaign_id(head)
     if bulksms_id is None or len(tail) > 10 or not (tail.isascii() and tail.isdigit()):
         return None
     seq = int(tail)
-    return (bulksms_id, seq) if seq <= _LARGEST_SEQ else None
+    return (bulksms_id, seq) if seq <= _MAX_SEQ else None
 
 
 @lru_cache(maxsize=1024)
-def _campaign(head: str) -> UUID | None:
-    # Reports come by the thousand for a few campaigns: making a UUID for each would cost more than the rest of decode,
-    # and asyncpg's own kind, which is a UUID, costs it nothing to send.
+def _campaign_id(head: str) -> UUID | None:
+    # Thousands of reports arrive for a few campaigns: parsing a UUID for each would cost more than the rest of decode,
+    # and asyncpg sends its own subclass of UUID without conversion.
     try:
         return pgproto.UUID(head) if len(head) == 32 else None
     except ValueError:

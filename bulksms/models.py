@@ -1,4 +1,4 @@
-"""The tables of salesdb. The migrations make them; a test holds the two together."""
+"""The tables of salesdb. The migrations create them; a test compares the two."""
 
 from sqlalchemy import (
     ARRAY,
@@ -59,14 +59,14 @@ bulksms = Table(
     Column("modified_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
     Column("run_requested_at", DateTime(timezone=True)),
     Column("started_at", DateTime(timezone=True)),
-    Column("completed_at", DateTime(timezone=True)),  # the last of its messages is final, its reservation given back
+    Column("completed_at", DateTime(timezone=True)),  # all messages are final and the reservation is released
     Column("scheduled_for", DateTime(timezone=True)),
     Column("resumed_at", DateTime(timezone=True)),
-    Column("pause_reason", Text),  # why it paused by itself
-    Column("run_key", Text),  # the idempotency key under which the run was asked for
+    Column("pause_reason", Text),  # why it was paused automatically
+    Column("run_key", Text),  # the idempotency key of the request to run it
     Column("retry_of", Uuid, ForeignKey("bulksms.id")),
-    Column("unsent_count", Integer, nullable=False, server_default=_ZERO),  # of a cancelled one: will never be sent
-    Column("released", _CREDITS, nullable=False, server_default=_ZERO),  # given back when it was cancelled
+    Column("unsent_count", Integer, nullable=False, server_default=_ZERO),  # contacts cancelled before submission
+    Column("released", _CREDITS, nullable=False, server_default=_ZERO),  # credits released on cancellation
     CheckConstraint("row_count = contact_count + rejected_count + duplicate_count", name="bulksms_rows"),
     CheckConstraint(
         "contact_count = queued_count + sent_count + failed_count + delivered_count + undelivered_count",
@@ -84,8 +84,8 @@ bulksms = Table(
     Index("bulksms_cancelled_idx", "id", postgresql_where=text("status = 'cancelled' AND completed_at IS NULL")),
 )
 
-# One row a contact, filled before the campaign starts and updated in place. No foreign key: rows are only ever written
-# in the transaction that writes their campaign, and checking it would treble the cost of the COPY.
+# One row per contact, written before the campaign starts and updated in place. No foreign key: rows are only inserted
+# in the transaction that inserts their campaign, and checking the key would triple the cost of the COPY.
 bulksms_info = Table(
     "bulksms_info",
     metadata,
@@ -110,7 +110,7 @@ bulksms_rejected = Table(
     Column("reason", Text, nullable=False),
 )
 
-# A batch is a range of seq. What it has reached is committed before and after the carrier is called.
+# A batch is a range of seq. Its state is committed before and after each call of the carrier.
 bulksms_batch = Table(
     "bulksms_batch",
     metadata,
@@ -128,8 +128,8 @@ bulksms_batch = Table(
     Column("due_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
     Column("submitted_at", DateTime(timezone=True)),
     Column("error", Text),
-    Column("uncertain", Boolean, nullable=False, server_default=false()),  # a call ended without an answer
-    Column("refused", Integer, nullable=False, server_default=_ZERO),  # messages that the carrier would not take
+    Column("uncertain", Boolean, nullable=False, server_default=false()),  # a call ended without a response
+    Column("refused", Integer, nullable=False, server_default=_ZERO),  # messages that the carrier refused
     Index(
         "bulksms_batch_open_idx",
         "bulksms_id",
@@ -139,7 +139,7 @@ bulksms_batch = Table(
     Index("bulksms_batch_silent_idx", "submitted_at", postgresql_where=text("state IN ('submitted', 'unknown')")),
 )
 
-# The charge of a step and the release at the end, written with them; `reference` is what ds knows them by.
+# Charges and releases, written in the transaction that causes them; `reference` identifies them in ds.
 outbox = Table(
     "outbox",
     metadata,
@@ -157,14 +157,14 @@ outbox = Table(
     Index("outbox_unsettled_idx", "relay_at", postgresql_where=text("settled_at IS NULL")),
 )
 
-# The answer that a request with an idempotency key got, written in the transaction that did what it asked for.
+# Responses by idempotency key, written in the transaction that performs the request.
 idempotency = Table(
     "idempotency",
     metadata,
     Column("workspace_id", Uuid, primary_key=True),
     Column("operation", Text, primary_key=True),
     Column("key", Text, primary_key=True),
-    Column("digest", LargeBinary, nullable=False),  # of what was asked for
+    Column("digest", LargeBinary, nullable=False),  # a hash of the request
     Column("answer", LargeBinary, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
     Index("idempotency_created_at_idx", "created_at"),

@@ -1,7 +1,7 @@
-"""The outbox: what salesdb owes to the ledger in ds, written in the transaction of the step that owes it.
+"""The outbox: charges and releases for the ledger in ds, written in the transaction that causes them.
 
-An entry is sent at once as a job; this table is what remains if the job is lost. It is sent again, with growing
-pauses, until ds has settled it, and its reference makes the repetition harmless there.
+An entry is sent at once as a job. If the job is lost, the entry is relayed from this table with exponential backoff
+until ds has settled it; its reference makes repetition harmless.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from common.database import Database
 
 
 class Entry(NamedTuple):
-    """One movement of money: kind is `charge` or `release`, amount in credits."""
+    """A change of credit for the ledger: kind is `charge` or `release`, amount in credits."""
 
     reference: UUID
     workspace_id: UUID
@@ -22,7 +22,7 @@ class Entry(NamedTuple):
     amount: Decimal
 
     def as_job(self) -> dict[str, str]:
-        """The entry as the job `deduct_credit` takes it: strings only, the amount as a decimal string."""
+        """The entry as an argument of the job `deduct_credit`: strings only, the amount as a decimal string."""
         return {
             "reference": str(self.reference),
             "workspace_id": str(self.workspace_id),
@@ -32,7 +32,7 @@ class Entry(NamedTuple):
         }
 
 
-# Entries that nobody has settled in time, oldest first; each wait is twice the one before, up to a minute.
+# Entries not settled in time, oldest first; each delay is twice the one before, up to a minute.
 _OVERDUE = """
     UPDATE outbox
     SET relay_count = relay_count + 1,
@@ -51,12 +51,12 @@ _SETTLE = "UPDATE outbox SET settled_at = now() WHERE reference = ANY($1) AND se
 
 
 async def overdue(database: Database, after: float, limit: int = 1000) -> list[Entry]:
-    """Take up to `limit` entries that are unsettled `after` seconds after their step, to be sent again."""
+    """Up to `limit` entries that are not settled `after` seconds after they were written, to be sent again."""
     async with database.connection() as connection:
         return [Entry(*row) for row in await connection.fetch(_OVERDUE, after, limit)]
 
 
 async def settle(database: Database, references: Sequence[UUID]) -> None:
-    """Note that ds has these in its ledger."""
+    """Record that the ledger in ds contains these entries."""
     async with database.connection() as connection:
         await connection.execute(_SETTLE, references)

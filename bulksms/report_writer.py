@@ -1,7 +1,7 @@
-"""The callback writer: concurrent callbacks share one batched UPDATE (group commit).
+"""Group commit of delivery reports: concurrent callbacks share one batched UPDATE.
 
-Callers hand in their reports and are told. While one flush is on its way to the disk the next one gathers, so a flush
-is as large as the load makes it: a single report is written at once, a flood in few large statements.
+While one flush is being committed the reports of the next one are collected, so the size of a flush follows the load:
+a single report is written at once, thousands in a few large statements.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Outcome(NamedTuple):
-    """What became of one caller's reports: each moved its row, was no news, or names no message of ours."""
+    """How many of a call's reports were applied, were stale (no greater status), or name an unknown message."""
 
     applied: int
     stale: int
@@ -31,15 +31,15 @@ class Outcome(NamedTuple):
 
 
 class BufferFullError(Exception):
-    """More reports are waiting than the buffer holds: try again later."""
+    """The buffer is full: retry later."""
 
 
-# Told what became of a call's reports, once: an error means that none of them is known to be written.
-Done = Callable[[Outcome | Exception], None]
+# Called once with the outcome of a call's reports; after an error none of them is known to be committed.
+OnDone = Callable[[Outcome | Exception], None]
 
 
 class Flush(NamedTuple):
-    """One flush, for whoever counts them: the calls that shared it, their reports, and what became of those."""
+    """One flush, as observers see it: the number of calls that shared it, their reports, and the outcome."""
 
     calls: int
     reports: Sequence[DeliveryReport]
@@ -51,16 +51,16 @@ class Flush(NamedTuple):
 
 class _Call(NamedTuple):
     reports: Sequence[DeliveryReport]
-    done: Done
+    on_done: OnDone
 
 
 class ReportWriter:
-    """Gathers reports and commits them in flushes; each task that runs `run` makes one flush at a time.
+    """Collects reports and commits them in flushes; each task that runs `run` makes one flush at a time.
 
-    `buffer`: reports that may wait; `flush`: the most in one statement. The observers are told after a flush: a fault
-    of theirs is logged and counted, and stops nothing.
-    `on_entries`: what each committed flush owes to ds; `on_moved`: the campaigns that it may have moved; `on_flush`:
-    each flush, committed or not.
+    `buffer`: maximum of waiting reports; `flush`: maximum of reports in one statement. Observers are called after a
+    flush; their errors are logged and counted, and do not stop the writer.
+    `on_entries`: the outbox entries of a committed flush; `on_changed`: ids of the campaigns that it may have changed;
+    `on_flush`: every flush, committed or not.
     """
 
     def __init__(
@@ -70,14 +70,14 @@ class ReportWriter:
         buffer: int,
         flush: int,
         on_entries: Callable[[Sequence[Entry]], None],
-        on_moved: Callable[[Sequence[UUID]], None] = lambda campaigns: None,
+        on_changed: Callable[[Sequence[UUID]], None] = lambda campaigns: None,
         on_flush: Callable[[Flush], None] = lambda flush: None,
     ) -> None:
         self._database = database
         self._buffer = buffer
         self._flush_size = flush
         self._on_entries = on_entries
-        self._on_moved = on_moved
+        self._on_changed = on_changed
         self._on_flush = on_flush
         self._calls: list[_Call] = []
         self._waiting = 0
@@ -87,26 +87,26 @@ class ReportWriter:
 
     @property
     def waiting(self) -> int:
-        """Reports that were taken and are not yet committed."""
+        """Reports that were submitted and are not yet committed."""
         return self._waiting
 
-    def submit(self, reports: Sequence[DeliveryReport], done: Done) -> None:
-        """Tell `done` once all the reports are committed, or could not be.
+    def submit(self, reports: Sequence[DeliveryReport], on_done: OnDone) -> None:
+        """Queue the reports; `on_done` is called once they are committed, or with the error.
 
-        Raises BufferFullError, with nothing taken. After an error of the database nothing is known to be written: the
-        caller sends the reports again, which is harmless.
+        Raises BufferFullError with none of them queued. After a database error it is unknown whether they were
+        committed: submitting them again is harmless.
         """
         if self._waiting + len(reports) > self._buffer or self._is_closing:
             raise BufferFullError
-        self._calls.append(_Call(reports, done))
+        self._calls.append(_Call(reports, on_done))
         self._waiting += len(reports)
         self._wake.set()
 
     async def write(self, reports: Sequence[DeliveryReport]) -> Outcome:
-        """Return once all the reports are committed; raises what `submit` raises or tells."""
-        written: asyncio.Future[Outcome | Exception] = asyncio.get_running_loop().create_future()
-        self.submit(reports, lambda result: None if written.done() else written.set_result(result))
-        result = await written
+        """Wait until the reports are committed. Raises BufferFullError or the database error."""
+        future: asyncio.Future[Outcome | Exception] = asyncio.get_running_loop().create_future()
+        self.submit(reports, lambda result: None if future.done() else future.set_result(result))
+        result = await future
         if isinstance(result, Exception):
             raise result
         return result
@@ -115,86 +115,86 @@ class ReportWriter:
         """Flush until cancelled."""
         while True:
             await self._wake.wait()
-            if calls := self._take():
+            if calls := self._next_calls():
                 await self._write(calls)
             else:
                 self._wake.clear()
 
     async def close(self) -> None:
-        """Take no more, and return when what waits is written."""
+        """Refuse new reports and wait until the queued ones are written."""
         self._is_closing = True
         if self._waiting:
             await self._drained.wait()
 
-    def _take(self) -> list[_Call]:
-        """The oldest calls, as many as fit in one flush, and at least one."""
+    def _next_calls(self) -> list[_Call]:
+        """Dequeue the oldest calls, as many as fit in one flush, and at least one."""
         size = count = 0
         for call in self._calls:
             if count and size + len(call.reports) > self._flush_size:
                 break
             size += len(call.reports)
             count += 1
-        taken = self._calls[:count]
+        calls = self._calls[:count]
         del self._calls[:count]
-        return taken
+        return calls
 
     async def _write(self, calls: list[_Call]) -> None:
-        """Commit the reports of these calls in one flush, and tell each call: none is ever left waiting."""
-        reports = [step for call in calls for step in call.reports]
-        begun = perf_counter()
+        """Commit the reports of these calls in one flush and call every `on_done`, also after an error."""
+        reports = [report for call in calls for report in call.reports]
+        started = perf_counter()
         applied: Applied | None = None
         results: Sequence[Outcome | Exception] = [_InterruptedError()] * len(calls)
         try:
             applied = await apply(self._database, reports)
-            results = _share(calls, set(applied.stale), set(applied.unknown))
+            results = _outcomes(calls, set(applied.stale), set(applied.unknown))
         except Exception as error:
             results = [error] * len(calls)
         finally:
             self._waiting -= len(reports)
             for call, result in zip(calls, results, strict=True):
-                _guarded("caller", call.done, result)
+                _notify("caller", call.on_done, result)
             if self._is_closing and not self._waiting:
                 self._drained.set()
-        self._observe(calls, reports, applied, perf_counter() - begun)
+        self._observe(calls, reports, applied, perf_counter() - started)
 
     def _observe(
         self, calls: Sequence[_Call], reports: Sequence[DeliveryReport], applied: Applied | None, seconds: float
     ) -> None:
-        """Tell the observers of a flush; `applied` is None if it was not committed."""
+        """Notify the observers of a flush; `applied` is None if it was not committed."""
         if applied is None:
-            _guarded("on_flush", self._on_flush, Flush(len(calls), reports, 0, 0, False, seconds))
+            _notify("on_flush", self._on_flush, Flush(len(calls), reports, 0, 0, False, seconds))
             return
         stale, unknown = len(applied.stale), len(applied.unknown)
         if applied.entries:
-            _guarded("on_entries", self._on_entries, applied.entries)
+            _notify("on_entries", self._on_entries, applied.entries)
         if stale + unknown < len(reports):
-            _guarded("on_moved", self._on_moved, list({step.bulksms_id for step in reports}))
-        _guarded("on_flush", self._on_flush, Flush(len(calls), reports, stale, unknown, True, seconds))
+            _notify("on_changed", self._on_changed, list({report.bulksms_id for report in reports}))
+        _notify("on_flush", self._on_flush, Flush(len(calls), reports, stale, unknown, True, seconds))
 
 
 class _InterruptedError(Exception):
-    """The writer was stopped in the middle of a flush: it may have been committed, or not."""
+    """The writer was stopped during a flush, which may have been committed or not."""
 
 
-def _guarded(observer: str, tell: Callable[[T], None], what: T) -> None:
-    """Tell an observer; its fault is logged and counted."""
+def _notify(observer: str, observe: Callable[[T], None], value: T) -> None:
+    """Call an observer; its error is logged and counted."""
     try:
-        tell(what)
+        observe(value)
     except Exception as error:
         count_failure("observer", f"report writer: {observer}")
-        log.error("an observer of the report writer failed", observer=observer, exc_info=error)
+        log.error("report writer observer failed", observer=observer, exc_info=error)
 
 
-def _share(calls: Sequence[_Call], stale: set[int], unknown: set[int]) -> list[Outcome]:
-    """Each call's part of what the flush did."""
+def _outcomes(calls: Sequence[_Call], stale: set[int], unknown: set[int]) -> list[Outcome]:
+    """The outcome of each call in a flush, from the positions of stale and unknown reports."""
     if not stale and not unknown:
         return [Outcome(len(call.reports), 0, 0) for call in calls]
     outcomes: list[Outcome] = []
     start = 0
     for call in calls:
         span = range(start, start + len(call.reports))
-        old = sum(position in stale for position in span)
-        lost = sum(position in unknown for position in span)
-        outcomes.append(Outcome(len(span) - old - lost, old, lost))
+        stale_count = sum(position in stale for position in span)
+        unknown_count = sum(position in unknown for position in span)
+        outcomes.append(Outcome(len(span) - stale_count - unknown_count, stale_count, unknown_count))
         start += len(span)
     return outcomes

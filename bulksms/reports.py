@@ -1,7 +1,7 @@
-"""What becomes of delivery reports: one statement that applies any number of them, and counts, charges and completes.
+"""Apply delivery reports: one statement updates messages, campaign counters, charges and completion.
 
-A report moves its row only if its status is greater (see `SmsStatus`); everything else follows from the rows that did
-move, in the same transaction, so that no crash can part a status from its charge.
+A report changes a message only if its status is greater (see `SmsStatus`). Counters and outbox entries are derived from
+the changed rows in the same transaction, so a crash cannot separate a status from its charge.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from common.database import COLLISION, Connection, Database
 
 
 class DeliveryReport(NamedTuple):
-    """What the carrier reports of the message of row (bulksms_id, seq); `reported_at` is the carrier's own time."""
+    """The carrier's report on the message (bulksms_id, seq); `reported_at` is the time that the carrier states."""
 
     bulksms_id: UUID
     seq: int
@@ -25,25 +25,24 @@ class DeliveryReport(NamedTuple):
 
 
 class Applied(NamedTuple):
-    """What a batch of reports did: the positions in it that were stale or unknown, and what is now owed to ds."""
+    """The result of applying reports: the positions that were stale or unknown, and the new outbox entries."""
 
     stale: list[int]
     unknown: list[int]
     entries: list[Entry]
 
 
-_ENDS = """(
+_IS_LAST = """(
     started_at IS NOT NULL AND completed_at IS NULL
-    AND queued_count + tally.queued + sent_count + tally.sent <= unsent_count
+    AND queued_count + change.queued + sent_count + change.sent <= unsent_count
 )"""
 
-# `report`: of several reports on one message the furthest counts, and rows are taken in the order of their key.
-# `moved`:   the guard stands beside the write; old and new tell how the status moved, also when another transaction
-#            moved the row a moment ago.
-# `counted`: one update a campaign for all its messages; campaigns are locked in one order first, so that two flushes
-#            never wait for each other. The last final row ends the campaign; one that was cancelled does not wait for
-#            what it will never send.
-# `entry`:   a charge for what has left (from `sent` on, once), a release of what will not be needed.
+# `report`:  of several reports on one message the greatest status is used; rows are updated in key order.
+# `updated`: the condition stands in the UPDATE, and old and new are the row's versions there, so a concurrent
+#            transaction on the same row is counted correctly.
+# `counted`: one update per campaign for all its messages; campaigns are locked in id order first, so that two flushes
+#            cannot deadlock. The last final message completes the campaign; a cancelled one excludes unsent messages.
+# `entry`:   a charge for each message sent (status `sent` or greater, once), a release of the unused reservation.
 _APPLY = f"""
     WITH incoming AS (
         SELECT * FROM unnest($1::uuid[], $2::integer[], $3::text[]::sms_status[], $4::text[])
@@ -51,39 +50,40 @@ _APPLY = f"""
     ), report AS (
         SELECT DISTINCT ON (bulksms_id, seq) * FROM incoming
         ORDER BY bulksms_id, seq, status DESC, coalesce(error_code, '') DESC, position
-    ), moved AS (
+    ), updated AS (
         UPDATE bulksms_info AS info
         SET sms_status = report.status, error_code = report.error_code, modified_at = now()
         FROM report
         WHERE info.bulksms_id = report.bulksms_id AND info.seq = report.seq
           AND (report.status, coalesce(report.error_code, '')) > (info.sms_status, coalesce(info.error_code, ''))
-        RETURNING info.bulksms_id, info.sms_cost, report.position, old.sms_status AS was, new.sms_status AS now
-    ), tally AS (
+        RETURNING info.bulksms_id, info.sms_cost, report.position, old.sms_status AS before, new.sms_status AS after
+    ), change AS (
         SELECT bulksms_id,
-               -count(*) FILTER (WHERE was = 'queued') AS queued,
-               count(*) FILTER (WHERE now = 'failed') - count(*) FILTER (WHERE was = 'failed') AS failed,
-               count(*) FILTER (WHERE now = 'sent') - count(*) FILTER (WHERE was = 'sent') AS sent,
-               count(*) FILTER (WHERE now = 'undelivered') - count(*) FILTER (WHERE was = 'undelivered') AS undelivered,
-               count(*) FILTER (WHERE now = 'delivered') - count(*) FILTER (WHERE was = 'delivered') AS delivered,
-               coalesce(sum(sms_cost) FILTER (WHERE was < 'sent' AND now >= 'sent'), 0) AS charge
-        FROM moved
+               -count(*) FILTER (WHERE before = 'queued') AS queued,
+               count(*) FILTER (WHERE after = 'failed') - count(*) FILTER (WHERE before = 'failed') AS failed,
+               count(*) FILTER (WHERE after = 'sent') - count(*) FILTER (WHERE before = 'sent') AS sent,
+               count(*) FILTER (WHERE after = 'undelivered') - count(*) FILTER (WHERE before = 'undelivered')
+                   AS undelivered,
+               count(*) FILTER (WHERE after = 'delivered') - count(*) FILTER (WHERE before = 'delivered') AS delivered,
+               coalesce(sum(sms_cost) FILTER (WHERE before < 'sent' AND after >= 'sent'), 0) AS charge
+        FROM updated
         GROUP BY bulksms_id
     ), locked AS (
-        SELECT id FROM bulksms WHERE id IN (SELECT bulksms_id FROM tally) ORDER BY id FOR NO KEY UPDATE
+        SELECT id FROM bulksms WHERE id IN (SELECT bulksms_id FROM change) ORDER BY id FOR NO KEY UPDATE
     ), counted AS (
         UPDATE bulksms
-        SET queued_count = queued_count + tally.queued,
-            failed_count = failed_count + tally.failed,
-            sent_count = sent_count + tally.sent,
-            undelivered_count = undelivered_count + tally.undelivered,
-            delivered_count = delivered_count + tally.delivered,
-            charged = charged + tally.charge,
-            status = CASE WHEN {_ENDS} AND status <> 'cancelled' THEN 'completed' ELSE status END,
-            completed_at = CASE WHEN {_ENDS} THEN clock_timestamp() ELSE completed_at END,
+        SET queued_count = queued_count + change.queued,
+            failed_count = failed_count + change.failed,
+            sent_count = sent_count + change.sent,
+            undelivered_count = undelivered_count + change.undelivered,
+            delivered_count = delivered_count + change.delivered,
+            charged = charged + change.charge,
+            status = CASE WHEN {_IS_LAST} AND status <> 'cancelled' THEN 'completed' ELSE status END,
+            completed_at = CASE WHEN {_IS_LAST} THEN clock_timestamp() ELSE completed_at END,
             modified_at = now()
-        FROM tally JOIN locked ON locked.id = tally.bulksms_id
-        WHERE bulksms.id = tally.bulksms_id
-        RETURNING bulksms.workspace_id, bulksms.id, tally.charge,
+        FROM change JOIN locked ON locked.id = change.bulksms_id
+        WHERE bulksms.id = change.bulksms_id
+        RETURNING bulksms.workspace_id, bulksms.id, change.charge,
                   CASE WHEN old.completed_at IS NULL AND new.completed_at IS NOT NULL
                        THEN new.total_cost - new.charged - new.released ELSE 0 END AS unused
     ), entry AS (
@@ -95,7 +95,7 @@ _APPLY = f"""
     )
     SELECT (SELECT array_agg((reference, workspace_id, bulksms_id, kind, amount)) FROM entry) AS entries,
            (SELECT array_agg(position) FROM incoming
-            WHERE position NOT IN (SELECT position FROM moved)) AS unmoved
+            WHERE position NOT IN (SELECT position FROM updated)) AS not_updated
 """
 
 _UNKNOWN = """
@@ -105,15 +105,15 @@ _UNKNOWN = """
     )
 """
 
-_TRIES = 5
+_MAX_ATTEMPTS = 5
 
 
 async def apply(database: Database, reports: Sequence[DeliveryReport]) -> Applied:
-    """Commit the reports; when this returns they are on disk.
+    """Apply the reports and commit.
 
-    Two calls that cross on the same rows may stand in each other's way; the one that PostgreSQL ends is run again.
+    Concurrent calls on the same rows may deadlock or conflict; the one that PostgreSQL aborts is retried.
     """
-    for _ in range(_TRIES - 1):
+    for _ in range(_MAX_ATTEMPTS - 1):
         try:
             return await _apply(database, reports)
         except COLLISION:
@@ -125,10 +125,10 @@ async def _apply(database: Database, reports: Sequence[DeliveryReport]) -> Appli
     async with database.connection() as connection:
         row = await connection.fetchrow(_APPLY, *_columns(reports))
         assert row is not None
-        unmoved = [position - 1 for position in row["unmoved"] or ()]
-        unknown = await _unknown(connection, reports, unmoved) if unmoved else set()
+        not_updated = [position - 1 for position in row["not_updated"] or ()]
+        unknown = await _unknown(connection, reports, not_updated) if not_updated else set()
     return Applied(
-        stale=[position for position in unmoved if position not in unknown],
+        stale=[position for position in not_updated if position not in unknown],
         unknown=sorted(unknown),
         entries=[Entry(*entry) for entry in row["entries"] or ()],
     )

@@ -1,4 +1,4 @@
-"""Makes a new campaign of the contacts that a campaign failed to reach."""
+"""Create a new campaign from the failed contacts of an ended one."""
 
 from bulksms.campaigns import FIELDS, Campaign, from_row
 from bulksms.idempotency import Key
@@ -20,27 +20,28 @@ _CONTACTS = """
 _CAMPAIGN = f"""
     INSERT INTO bulksms (id, name, workspace_id, message, encoding, segments, row_count, contact_count, rejected_count,
                          duplicate_count, total_cost, queued_count, retry_of)
-    SELECT $2, first.name, workspace_id, message, encoding, segments, contacts, contacts, 0, 0, cost, contacts, first.id
-    FROM bulksms AS first,
+    SELECT $2, original.name, workspace_id, message, encoding, segments, contacts, contacts, 0, 0, cost, contacts,
+           original.id
+    FROM bulksms AS original,
          (SELECT count(*) AS contacts, sum(sms_cost) AS cost FROM bulksms_info WHERE bulksms_id = $2) AS failed
-    WHERE first.id = $1
+    WHERE original.id = $1
     RETURNING {FIELDS}
 """
 
 
-async def create(connection: Connection, first: Campaign) -> Campaign:
-    """A new campaign, to be run, of the failed contacts of one that has ended, at what each of them cost then.
+async def create(connection: Connection, original: Campaign) -> Campaign:
+    """Copy the failed contacts of an ended campaign into a new one, at the same cost for each message.
 
     Raises WrongStateError, NothingFailedError.
     """
-    if first.completed_at is None:
-        raise WrongStateError(first.status)
+    if original.completed_at is None:
+        raise WrongStateError(original.status)
     new_id = await connection.fetchval("SELECT uuidv7()")
-    if await connection.execute(_CONTACTS, first.id, new_id) == "INSERT 0 0":
-        raise NothingFailedError("none of its contacts has failed")
-    return from_row((await connection.fetch(_CAMPAIGN, first.id, new_id))[0])
+    if await connection.execute(_CONTACTS, original.id, new_id) == "INSERT 0 0":
+        raise NothingFailedError("the campaign has no failed contacts")
+    return from_row((await connection.fetch(_CAMPAIGN, original.id, new_id))[0])
 
 
-def idempotency_key(first: Campaign, key: str) -> Key:
-    """A client's key for a retry of the campaign."""
-    return Key(first.workspace_id, "retry", key, first.id.bytes)
+def idempotency_key(original: Campaign, key: str) -> Key:
+    """A client's idempotency key for a retry of the campaign."""
+    return Key(original.workspace_id, "retry", key, original.id.bytes)

@@ -1,15 +1,15 @@
-"""The statuses of messages and campaigns, and the order in which a message's status may move."""
+"""The statuses of messages and campaigns, and the order in which a message's status may change."""
 
 from enum import StrEnum
 
 
 class SmsStatus(StrEnum):
-    """What is known of a message, from the weakest news to the strongest.
+    """The delivery status of a message, in ascending order.
 
-    The order is that of the enum type in salesdb, and the whole rule: a report is applied if its status is greater than
-    the row's, and is stale otherwise. So any order, repetition and batching of the same reports ends the same.
-    A truthful carrier tells `queued -> sent | failed` and `sent -> delivered | undelivered`; should it contradict
-    itself, the stronger news holds (a delivered message did leave). From `sent` on a message has left and is charged.
+    The order is that of the enum type in salesdb: a report is applied if its status is greater than the message's, and
+    is stale otherwise. So the same reports give the same result in any order, batching and repetition.
+    The regular transitions are `queued -> sent | failed` and `sent -> delivered | undelivered`; if reports contradict
+    each other, the greater status is kept (a delivered message was sent). A message is charged from `sent` on.
     """
 
     QUEUED = "queued"
@@ -20,7 +20,7 @@ class SmsStatus(StrEnum):
 
 
 class CampaignStatus(StrEnum):
-    """Where a campaign is in its life."""
+    """The status of a campaign; `lifecycle` has the transitions."""
 
     CREATED = "created"
     SCHEDULED = "scheduled"

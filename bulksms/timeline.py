@@ -1,4 +1,4 @@
-"""How a campaign went: how many of its messages had which status, over its time."""
+"""The timeline of a campaign: its messages by status over time."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -9,7 +9,7 @@ from common.database import Database
 
 
 class TimelinePoint(NamedTuple):
-    """Messages that had, by then, the status that they have now."""
+    """Messages that had reached their current status by the time `at`."""
 
     at: datetime
     sent: int
@@ -18,9 +18,9 @@ class TimelinePoint(NamedTuple):
     undelivered: int
 
 
-# A row keeps the time of its last report only, so a message counts from when it took the status that it has now. That
-# is exact for final ones; that they were `sent` before is not told.
-_MOVED = """
+# A row keeps the time of its last change only, so a message counts from when it reached its current status. That is
+# exact for final statuses; the time at which they were `sent` is not kept.
+_CHANGES = """
     SELECT date_bin($2, modified_at, $3) + $2 AS at,
            count(*) FILTER (WHERE sms_status = 'sent') AS sent,
            count(*) FILTER (WHERE sms_status = 'failed') AS failed,
@@ -32,16 +32,16 @@ _MOVED = """
     ORDER BY 1
 """
 
-_SHORTEST = timedelta(milliseconds=50)
+_MIN_STEP = timedelta(milliseconds=50)
 
 
 async def read(database: Database, campaign: Campaign, now: datetime, count: int = 120) -> Sequence[TimelinePoint]:
-    """Up to about `count` points of a campaign's time, each with the totals at its end; none before its start."""
+    """About `count` points from the campaign's start to its end or `now`; counts are cumulative."""
     if campaign.started_at is None:
         return []
-    step = max(((campaign.completed_at or now) - campaign.started_at) / count, _SHORTEST)
+    step = max(((campaign.completed_at or now) - campaign.started_at) / count, _MIN_STEP)
     async with database.connection() as connection:
-        rows = await connection.fetch(_MOVED, campaign.id, step, campaign.started_at)
+        rows = await connection.fetch(_CHANGES, campaign.id, step, campaign.started_at)
     points = [TimelinePoint(campaign.started_at, 0, 0, 0, 0)]
     for at, *counts in rows:
         points.append(TimelinePoint(at, *(before + more for before, more in zip(points[-1][1:], counts, strict=True))))

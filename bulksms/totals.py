@@ -1,4 +1,4 @@
-"""How salesdb stands as a whole: what an operator watches, cheap enough to be asked every few seconds."""
+"""Totals over salesdb for monitoring, cheap enough to be read every few seconds."""
 
 from decimal import Decimal
 from typing import NamedTuple
@@ -7,9 +7,8 @@ from bulksms.status import CampaignStatus, SmsStatus
 from common.database import Database
 
 
-class Figures(NamedTuple):
-    """Campaigns and messages by status, and the outbox: entries that ds has not settled, their credits, and the
-    seconds that the oldest of them has waited."""
+class Totals(NamedTuple):
+    """Campaigns and messages by status; unsettled outbox entries, their credits, the age of the oldest in seconds."""
 
     campaigns: dict[CampaignStatus, int]
     messages: dict[SmsStatus, int]
@@ -18,7 +17,7 @@ class Figures(NamedTuple):
     oldest_unsettled: float
 
 
-# From the campaigns' counters: counting bulksms_info would read every message there ever was.
+# From the campaigns' counters: counting bulksms_info would read every message ever sent.
 _CAMPAIGNS = f"""
     SELECT status::text, count(*) AS campaigns, {", ".join(f"sum({status}_count) AS {status}" for status in SmsStatus)}
     FROM bulksms
@@ -33,15 +32,15 @@ _OUTBOX = """
 """
 
 
-async def read(database: Database) -> Figures:
-    """The figures now; every status is there, also with none."""
+async def read(database: Database) -> Totals:
+    """The totals now; every status is present, also with a count of 0."""
     async with database.connection() as connection:
         rows = await connection.fetch(_CAMPAIGNS)
         outbox = await connection.fetchrow(_OUTBOX)
     assert outbox is not None
-    found = {row["status"]: row["campaigns"] for row in rows}
-    return Figures(
-        campaigns={status: found.get(status, 0) for status in CampaignStatus},
+    by_status = {row["status"]: row["campaigns"] for row in rows}
+    return Totals(
+        campaigns={status: by_status.get(status, 0) for status in CampaignStatus},
         messages={status: sum(row[status] for row in rows) for status in SmsStatus},
         unsettled=outbox["entries"],
         unsettled_credits=outbox["credits"],

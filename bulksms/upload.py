@@ -1,4 +1,4 @@
-"""Makes a campaign of an upload: contacts flow from the CSV to COPY in chunks, one transaction, bounded memory."""
+"""Create a campaign from an upload: contacts are copied in chunks, in one transaction and in bounded memory."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
@@ -15,15 +15,15 @@ from common.database import Connection
 
 
 class NoContactsError(ValueError):
-    """Not one row of the file can be sent to; holds the first rows with the reasons."""
+    """No row of the file was accepted; `first` has the first rejected rows."""
 
     def __init__(self, rows: int, first: list[RejectedRow]) -> None:
-        super().__init__(f"none of the {rows} rows can be sent to; line {first[0].line}: {first[0].reason}")
+        super().__init__(f"none of the {rows} rows is valid; line {first[0].line}: {first[0].reason}")
         self.first = first
 
 
 class Created(NamedTuple):
-    """A new campaign; `first_rejected` are the first rows that were not taken, duplicates among them."""
+    """A new campaign; `first_rejected` are the first rejected rows, duplicates included."""
 
     bulksms_id: UUID
     status: CampaignStatus
@@ -53,7 +53,7 @@ async def create(
 ) -> Created:
     """Write the campaign and its contacts in an open transaction; `price` is credits per segment.
 
-    Raises CsvError where the file cannot be read on, and NoContactsError: the transaction must not be committed then.
+    Raises CsvError, NoContactsError: roll the transaction back.
     """
     first: list[RejectedRow] = []
     bulksms_id: UUID = await connection.fetchval("SELECT uuidv7()")
@@ -98,19 +98,19 @@ async def create(
 
 
 async def _chunks(reader: ContactReader) -> AsyncGenerator[Chunk]:
-    """The reader's chunks, read in a thread: the next is read while one is copied, and callbacks are answered."""
+    """The reader's chunks, read ahead in a thread so that the event loop stays free for callbacks."""
     iterator = iter(reader)
-    ahead = asyncio.create_task(asyncio.to_thread(next, iterator, None))
+    next_chunk = asyncio.create_task(asyncio.to_thread(next, iterator, None))
     try:
-        while chunk := await ahead:
-            ahead = asyncio.create_task(asyncio.to_thread(next, iterator, None))
+        while chunk := await next_chunk:
+            next_chunk = asyncio.create_task(asyncio.to_thread(next, iterator, None))
             yield chunk
     finally:
-        await asyncio.gather(ahead, return_exceptions=True)
+        await asyncio.gather(next_chunk, return_exceptions=True)
 
 
 async def _copy(connection: Connection, table: str, columns: tuple[str, ...], lines: Iterable[str]) -> None:
-    """COPY in text format, which costs a third of the binary one to make in Python."""
+    """COPY in text format, which takes a third of the time of the binary one in Python."""
     await connection.copy_to_table(table, columns=columns, format="text", source=_blocks(lines))
 
 

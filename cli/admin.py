@@ -90,7 +90,7 @@ def revoke_key(key_id: UUID) -> None:
 @_as_json
 def list_keys(as_json: bool) -> None:
     """List all keys, also revoked ones: owner, and times of creation, rotation and revocation."""
-    listed = _on_ds(keys.every)
+    listed = _on_ds(keys.list_keys)
     if as_json:
         click.echo(msgspec.json.encode([key._asdict() for key in listed]))
         return
@@ -120,7 +120,7 @@ async def with_key(settings: Settings, work: Callable[[str], Awaitable[T]]) -> T
     """Run `work` with a temporary operator key, or with '' if no key is needed; return its result."""
 
     async def with_temporary_key(ds: Database) -> T:
-        async with keys.lent(ds) as key:
+        async with keys.temporary_key(ds) as key:
             return await work(key)
 
     return await _run_on_ds(settings, with_temporary_key)

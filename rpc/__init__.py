@@ -1,1 +1,1 @@
-"""The gRPC node: its server answers for both domains, its client is what the other services ask with."""
+"""The gRPC node: a server for both domains, and the client that the other services use."""

@@ -1,8 +1,8 @@
-"""The books, checked with plain SQL on both databases, from outside and while the system runs.
+"""Audit the credit and the counters with plain SQL on both databases, while the system runs.
 
-It knows the tables and nothing else of ours, so that it cannot share a mistake with the code that wrote them. Each
-database is read in one snapshot; ds twice, before and after salesdb, so that nothing that moves meanwhile looks wrong:
-what ds had before must be in salesdb by then, and what salesdb calls settled must be in ds afterwards.
+It depends on the tables only, so that it cannot share an error with the code that writes them. Each database is read in
+one snapshot; ds twice, before and after salesdb, so that concurrent changes are not reported as differences: entries in
+the first snapshot of ds must be in salesdb, and entries settled in salesdb must be in the second snapshot of ds.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +15,7 @@ import asyncpg
 from common.database import Connection
 from common.settings import Settings
 
-_Sql: TypeAlias = "asyncpg.Pool | Connection"  # whatever takes a query
+_Sql: TypeAlias = "asyncpg.Pool | Connection"  # anything that runs queries
 _Row: TypeAlias = "asyncpg.Record"
 
 _STATUSES = ("queued", "sent", "failed", "delivered", "undelivered")
@@ -37,7 +37,7 @@ _WORKSPACES = """
     ORDER BY w.id
 """
 
-# By campaign, what the ledger says and what its reservation does.
+# Sums of the ledger by campaign, with the campaign's reservation.
 _LEDGER = """
     SELECT campaign_id AS id, entries.*, coalesce(reservation.amount, 0) AS reservation,
            coalesce(charged, 0) AS charged, coalesce(released, 0) AS released,
@@ -55,13 +55,13 @@ _LEDGER = """
 """
 
 _CAMPAIGNS = """
-    SELECT bulksms.*, coalesce(contacts, 0) AS contacts, coalesce(left_cost, 0) AS left_cost,
+    SELECT bulksms.*, coalesce(contacts, 0) AS contacts, coalesce(sent_cost, 0) AS sent_cost,
            coalesce(queued, 0) AS queued, coalesce(sent, 0) AS sent, coalesce(failed, 0) AS failed,
            coalesce(delivered, 0) AS delivered, coalesce(undelivered, 0) AS undelivered,
            coalesce(charges, 0) AS charges, coalesce(owed, 0) AS owed, coalesce(settled, 0) AS settled
     FROM bulksms
     LEFT JOIN (
-        SELECT bulksms_id, count(*) AS contacts, sum(sms_cost) FILTER (WHERE sms_status >= 'sent') AS left_cost,
+        SELECT bulksms_id, count(*) AS contacts, sum(sms_cost) FILTER (WHERE sms_status >= 'sent') AS sent_cost,
                count(*) FILTER (WHERE sms_status = 'queued') AS queued,
                count(*) FILTER (WHERE sms_status = 'sent') AS sent,
                count(*) FILTER (WHERE sms_status = 'failed') AS failed,
@@ -78,7 +78,7 @@ _CAMPAIGNS = """
     ORDER BY id
 """
 
-_WAITING = """
+_UNSETTLED = """
     SELECT count(*) AS entries, coalesce(sum(amount), 0) AS amount,
            coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 AS seconds
     FROM outbox
@@ -86,8 +86,8 @@ _WAITING = """
 """
 
 
-class Waiting(NamedTuple):
-    """Entries of the outbox that ds has not settled: how many, credits, age of the oldest in seconds."""
+class Unsettled(NamedTuple):
+    """Outbox entries that ds has not settled: number, credits, age of the oldest in seconds."""
 
     entries: int
     amount: Decimal
@@ -95,48 +95,48 @@ class Waiting(NamedTuple):
 
 
 class Books(NamedTuple):
-    """What an audit saw: how many workspaces and campaigns, what is on its way, and what does not hold, in words."""
+    """The result of an audit: number of workspaces and campaigns, unsettled entries, and differences in words."""
 
     workspaces: int
     campaigns: int
-    waiting: Waiting
+    waiting: Unsettled
     differences: list[str]
 
 
 async def audit(ds: _Sql, salesdb: _Sql, workspace: UUID | None = None) -> Books:
     """Check I1 (credit) and I2 (contacts) over all workspaces, or over one."""
     workspaces, before = await _snapshot(ds, workspace, _WORKSPACES, _LEDGER)
-    campaigns, waiting = await _snapshot(salesdb, workspace, _CAMPAIGNS, _WAITING)
+    campaigns, waiting = await _snapshot(salesdb, workspace, _CAMPAIGNS, _UNSETTLED)
     (after,) = await _snapshot(ds, workspace, _LEDGER)
-    found = [
+    differences = [
         *_differ("workspace", workspaces, _workspace_claims),
         *_differ("campaign", before, _ledger_claims),
         *_differ("campaign", campaigns, _campaign_claims),
         *_across(_by_id(before), campaigns, _by_id(after)),
     ]
-    return Books(len(workspaces), len(campaigns), Waiting(*waiting[0]), found)
+    return Books(len(workspaces), len(campaigns), Unsettled(*waiting[0]), differences)
 
 
 async def run(settings: Settings, workspace: UUID | None = None) -> Books:
-    """Audit the databases at the settings' addresses."""
+    """Audit the databases that the settings name."""
     ds, salesdb = (asyncpg.create_pool(dsn, min_size=0, max_size=1) for dsn in (settings.ds_dsn, settings.salesdb_dsn))
     async with ds, salesdb:
         return await audit(ds, salesdb, workspace)
 
 
 async def differences(ds: _Sql, salesdb: _Sql, workspace: UUID) -> list[str]:
-    """What of I1 and I2 does not hold for a workspace, in words; empty if its books balance."""
+    """Violations of I1 and I2 for a workspace, in words; empty if its books balance."""
     return (await audit(ds, salesdb, workspace)).differences
 
 
-async def settled(salesdb: _Sql, workspace: UUID) -> bool:
-    """Whether ds has all that salesdb owes."""
+async def is_settled(salesdb: _Sql, workspace: UUID) -> bool:
+    """Whether ds has settled all outbox entries of the workspace."""
     query = "SELECT NOT EXISTS (SELECT FROM outbox WHERE workspace_id = $1 AND settled_at IS NULL)"
     return bool(await salesdb.fetchval(query, workspace))
 
 
 async def _snapshot(database: _Sql, workspace: UUID | None, *queries: str) -> list[list[_Row]]:
-    """What the queries give, all at one moment."""
+    """The results of the queries in one snapshot."""
     if isinstance(database, asyncpg.Pool):
         async with database.acquire() as connection:
             return await _snapshot(connection, workspace, *queries)
@@ -148,7 +148,7 @@ _Claims: TypeAlias = dict[str, tuple[Any, Any]]
 
 
 def _differ(kind: str, rows: Sequence[_Row], claims: Callable[[_Row], _Claims]) -> Iterator[str]:
-    """The claims whose two sides differ."""
+    """The claims whose two values differ, in words."""
     for row in rows:
         for claim, (a, b) in claims(row).items():
             if a != b:
@@ -156,7 +156,7 @@ def _differ(kind: str, rows: Sequence[_Row], claims: Callable[[_Row], _Claims]) 
 
 
 def _workspace_claims(row: _Row) -> _Claims:
-    """I1 in ds: what was put in is what is there and what was charged."""
+    """I1 in ds: credit and reservations of a workspace agree with its ledger."""
     return {
         "credit = top-ups - charges": (row["credit"], row["topups"] - row["charges"]),
         "reserved = what its reservations hold": (row["reserved"], row["held"]),
@@ -164,7 +164,7 @@ def _workspace_claims(row: _Row) -> _Claims:
 
 
 def _ledger_claims(row: _Row) -> _Claims:
-    """I1 in ds: a reservation says what the ledger says of its campaign."""
+    """I1 in ds: a reservation agrees with the ledger entries of its campaign."""
     return {
         "reservation = its entry in the ledger": (row["reservation"], row["reserves"]),
         "reservation charged = charges": (row["charged"], row["charges"]),
@@ -184,13 +184,13 @@ def _campaign_claims(row: _Row) -> _Claims:
             f"{status}_count = contacts that are {status}": (row[f"{status}_count"], row[status])
             for status in _STATUSES
         },
-        "charged = cost of what has left": (row["charged"], row["left_cost"]),
+        "charged = cost of sent messages": (row["charged"], row["sent_cost"]),
         "charged = charges in the outbox": (row["charged"], row["charges"]),
     }
 
 
 def _across(before: dict[UUID, _Row], campaigns: Sequence[_Row], after: dict[UUID, _Row]) -> Iterator[str]:
-    """I1 between the databases, campaign by campaign."""
+    """I1 across the databases, for each campaign."""
     known = {row["id"] for row in campaigns}
     for campaign_id in before.keys() - known:
         yield f"campaign {campaign_id}: in the ledger, but not in salesdb"
@@ -203,7 +203,7 @@ def _across(before: dict[UUID, _Row], campaigns: Sequence[_Row], after: dict[UUI
         if row["started_at"] and (not new or new["reservation"] != row["total_cost"]):
             yield f"{name}: it runs on a reservation of {new['reservation'] if new else 0}, not {row['total_cost']}"
         if row["completed_at"] and row["owed"] == row["settled"] and new and new["held"]:
-            yield f"{name}: it has ended and {new['held']} stays reserved"
+            yield f"{name}: it has ended but {new['held']} is still reserved"
         if old and old["held"] and row["status"] in ("created", "scheduled") and row["run_requested_at"] is None:
             yield f"{name}: it is {row['status']} and holds {old['held']}"
 

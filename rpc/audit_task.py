@@ -1,4 +1,4 @@
-"""The audit, kept going: whether the books balance is a metric like any other."""
+"""Run the audit periodically and export its result as metrics."""
 
 import asyncio
 import time
@@ -11,21 +11,21 @@ from rpc.metrics import AuditMetrics
 
 log = structlog.get_logger()
 
-_SHARE = 0.02  # of the time at most: an audit reads every contact, and takes as long as there are many
+_MAX_SHARE = 0.02  # of the time: an audit reads every contact, so it takes long on a large database
 
 
 async def keep_auditing(ds: Database, salesdb: Database, metrics: AuditMetrics, period: float) -> None:
-    """Audit every `period` seconds, or less often where an audit takes long; log what differs."""
+    """Audit every `period` seconds, less often if an audit takes long; log the differences."""
     while True:
-        begun = time.monotonic()
+        started = time.monotonic()
         try:
-            async with ds.connection() as one, salesdb.connection() as other:
-                books = await audit(one, other)
+            async with ds.connection() as ds_connection, salesdb.connection() as salesdb_connection:
+                books = await audit(ds_connection, salesdb_connection)
         except Exception as error:
-            log.warning("the books cannot be audited now", reason=str(error) or type(error).__name__)
+            log.warning("audit failed", reason=str(error) or type(error).__name__)
         else:
             for difference in books.differences[:10]:
                 log.error("the books do not balance", difference=difference)
             metrics.differences.set(len(books.differences))
             metrics.time.set_to_current_time()
-        await asyncio.sleep(max(period, (time.monotonic() - begun) / _SHARE))
+        await asyncio.sleep(max(period, (time.monotonic() - started) / _MAX_SHARE))

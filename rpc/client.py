@@ -1,4 +1,4 @@
-"""What the other services ask the rpc node with: typed answers, a deadline on every call, errors of their own."""
+"""The client of the rpc node: typed results, a deadline on every call, its own exceptions."""
 
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
@@ -20,7 +20,7 @@ Reply = TypeVar("Reply")
 
 
 class WorkspaceCredit(msgspec.Struct, frozen=True):
-    """A workspace's credit now, in credits; `version` grows with every change."""
+    """A workspace's current credit; `version` increases with every change."""
 
     workspace_id: UUID
     name: str
@@ -31,9 +31,9 @@ class WorkspaceCredit(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """Where a campaign stands: its contacts by status, its cost in credits, its times in RFC 3339 or empty.
+    """The progress of a campaign: contacts by status, cost in credits, times in RFC 3339 or empty.
 
-    `unsent`: contacts of a cancelled campaign that will never be sent; `pause_reason` is empty if it was asked for.
+    `unsent`: contacts of a cancelled campaign that will not be sent; `pause_reason`: empty unless paused automatically.
     """
 
     bulksms_id: UUID
@@ -57,23 +57,23 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class RpcError(Exception):
-    """The rpc node did not answer the question."""
+    """A call of the rpc node failed."""
 
 
 class RpcUnavailableError(RpcError):
-    """It is not there, or not in time: the same call may succeed later."""
+    """The rpc node did not respond in time: the same call may succeed later."""
 
 
 class RpcTokenError(RpcError):
-    """RPC_TOKEN is not the one that the rpc node was given: no call succeeds until somebody sets it right."""
+    """RPC_TOKEN differs from that of the rpc node: no call succeeds until it is corrected."""
 
 
 class NotFoundError(RpcError):
-    """There is no workspace or campaign of this id."""
+    """No workspace or campaign has this id."""
 
 
 class InsufficientCreditError(RpcError):
-    """Too little credit is available, in credits."""
+    """The available credit is too low; `needed` and `available` in credits."""
 
     def __init__(self, message: str, needed: str, available: str) -> None:
         super().__init__(message)
@@ -82,83 +82,83 @@ class InsufficientCreditError(RpcError):
 
 
 class ReservationConflictError(RpcError):
-    """The campaign holds a reservation of another amount, or none any more."""
+    """The campaign holds a reservation of another amount, or its reservation was released."""
 
 
 _NO_SECURITY = ClientSecurity()
 
-_LATER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
+_RETRYABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 
 
 class RpcClient:
-    """Asks the rpc node at `address` (host:port); each call has `timeout` seconds, a restart of the node included."""
+    """Calls the rpc node at `address` (host:port); each call has `timeout` seconds, including a restart of the node."""
 
     def __init__(self, address: str, timeout: float, security: ClientSecurity = _NO_SECURITY) -> None:
         self.address = address
         self._timeout = timeout
         self._security = security
-        # A node that was away is tried again within a second, not after gRPC's own two minutes.
+        # Reconnect within a second after the node was unavailable, not after gRPC's default of two minutes.
         options = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
-        traced = client_interceptors()
+        interceptors = client_interceptors()
         self._channel = (
-            grpc.aio.secure_channel(address, security.credentials, options=options, interceptors=traced)
+            grpc.aio.secure_channel(address, security.credentials, options=options, interceptors=interceptors)
             if security.credentials
-            else grpc.aio.insecure_channel(address, options=options, interceptors=traced)
+            else grpc.aio.insecure_channel(address, options=options, interceptors=interceptors)
         )
         self._credit = workspace_credit_pb2_grpc.WorkspaceCreditStub(self._channel)
         self._bulksms = bulksms_pb2_grpc.BulkSmsStub(self._channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)
 
     async def get_workspace_credit(self, workspace_id: UUID) -> WorkspaceCredit:
-        """The workspace's credit now. Raises NotFoundError, RpcUnavailableError."""
+        """The workspace's current credit. Raises NotFoundError, RpcUnavailableError."""
         request = workspace_credit_pb2.GetWorkspaceCreditRequest(workspace_id=str(workspace_id))
-        return _credit(await self._ask(self._credit.GetWorkspaceCredit, request))
+        return _credit(await self._call(self._credit.GetWorkspaceCredit, request))
 
     async def reserve_credit(self, workspace_id: UUID, campaign_id: UUID, amount: Decimal) -> WorkspaceCredit:
-        """Set `amount` credits aside for a campaign; repeating it changes nothing.
+        """Reserve `amount` credits for a campaign; repeating it changes nothing.
 
         Raises InsufficientCreditError, ReservationConflictError, NotFoundError, RpcUnavailableError.
         """
         request = workspace_credit_pb2.ReserveCreditRequest(
             workspace_id=str(workspace_id), campaign_id=str(campaign_id), amount=str(amount)
         )
-        return _credit(await self._ask(self._credit.ReserveCredit, request))
+        return _credit(await self._call(self._credit.ReserveCredit, request))
 
     async def release_credit(self, workspace_id: UUID, campaign_id: UUID) -> WorkspaceCredit:
-        """Give back what a campaign that will not run has reserved, and let it reserve nothing more."""
+        """Release the reservation of a campaign that will not run, and refuse further reservations for it."""
         request = workspace_credit_pb2.ReleaseCreditRequest(
             workspace_id=str(workspace_id), campaign_id=str(campaign_id)
         )
-        return _credit(await self._ask(self._credit.ReleaseCredit, request))
+        return _credit(await self._call(self._credit.ReleaseCredit, request))
 
     async def verify_key(self, key: str) -> Principal | None:
-        """Whose an API key is, None if nobody's. Raises RpcUnavailableError."""
+        """The principal of an API key, None if the key is not valid. Raises RpcUnavailableError."""
         request = workspace_credit_pb2.VerifyKeyRequest(key=key)
         try:
-            found = await self._ask(self._credit.VerifyKey, request)
+            principal = await self._call(self._credit.VerifyKey, request)
         except NotFoundError:
             return None
-        return Principal(_uuid(found.key_id), _uuid(found.workspace_id))
+        return Principal(_uuid(principal.key_id), _uuid(principal.workspace_id))
 
     async def get_progress(self, bulksms_id: UUID) -> Progress:
-        """Where a campaign stands. Raises NotFoundError, RpcUnavailableError."""
+        """The progress of a campaign. Raises NotFoundError, RpcUnavailableError."""
         request = bulksms_pb2.GetProgressRequest(bulksms_id=str(bulksms_id))
-        return _progress(await self._ask(self._bulksms.GetProgress, request))
+        return _progress(await self._call(self._bulksms.GetProgress, request))
 
     async def list_progress(self, workspace_id: UUID, limit: int) -> list[Progress]:
-        """The newest campaigns of a workspace, up to 100. Raises RpcUnavailableError."""
+        """The progress of the newest campaigns of a workspace, up to 100. Raises RpcUnavailableError."""
         request = bulksms_pb2.ListProgressRequest(workspace_id=str(workspace_id), limit=limit)
-        reply = await self._ask(self._bulksms.ListProgress, request)
+        reply = await self._call(self._bulksms.ListProgress, request)
         return [_progress(progress) for progress in reply.campaigns]
 
     async def check(self, service: str = "") -> None:
         """Raise RpcUnavailableError unless the node serves `service` (the empty one: the node itself)."""
         request = health_pb2.HealthCheckRequest(service=service)
-        reply = await self._ask(self._health.Check, request)
+        reply = await self._call(self._health.Check, request)
         if reply.status != health_pb2.HealthCheckResponse.SERVING:
             raise RpcUnavailableError(f"{service or 'rpc'} is not serving")
 
-    async def _ask(self, method: Callable[..., Awaitable[Reply]], request: Any) -> Reply:
+    async def _call(self, method: Callable[..., Awaitable[Reply]], request: Any) -> Reply:
         counters[GRPC_CALLS] += 1
         try:
             return await method(request, timeout=self._timeout, wait_for_ready=True, metadata=self._security.metadata())
@@ -171,7 +171,7 @@ class RpcClient:
 
 def _error(error: grpc.aio.AioRpcError) -> RpcError:
     message = error.details() or error.code().name
-    if error.code() in _LATER:
+    if error.code() in _RETRYABLE:
         return RpcUnavailableError(f"rpc does not answer: {message}")
     if error.code() == grpc.StatusCode.UNAUTHENTICATED:
         return RpcTokenError(f"rpc refuses the token: {message}")

@@ -1,4 +1,4 @@
-"""Counts the gRPC calls that the node answers, by method and status, and traces them under their caller's span."""
+"""Count gRPC calls by method and status, and trace them under the caller's span."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
@@ -16,7 +16,7 @@ _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 
 
 class CallMetrics(grpc.aio.ServerInterceptor):
-    """An interceptor around every unary call; the health service's watches are streams, and not counted."""
+    """Metrics and tracing of every unary call; the streams of the health service are not counted."""
 
     def __init__(self, metrics: RpcMetrics) -> None:
         self._metrics = metrics
@@ -27,14 +27,14 @@ class CallMetrics(grpc.aio.ServerInterceptor):
         handler = await continuation(details)
         if handler is None or not handler.unary_unary:
             return handler
-        answer: Any = handler.unary_unary
+        call: Any = handler.unary_unary
         method, parent = details.method.removeprefix("/"), parent_of(details)
 
         async def counted(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            begun, status = perf_counter(), grpc.StatusCode.UNKNOWN
+            started, status = perf_counter(), grpc.StatusCode.UNKNOWN
             try:
                 with tracing.span(method, parent=parent) if parent else nullcontext():
-                    reply = await answer(request, context)
+                    reply = await call(request, context)
                 status = grpc.StatusCode.OK
                 return reply
             except grpc.aio.AbortError:
@@ -42,6 +42,6 @@ class CallMetrics(grpc.aio.ServerInterceptor):
                 raise
             finally:
                 self._metrics.handled.labels(method, status.name).inc()
-                self._metrics.seconds.labels(method).observe(perf_counter() - begun)
+                self._metrics.seconds.labels(method).observe(perf_counter() - started)
 
         return grpc.unary_unary_rpc_method_handler(counted, handler.request_deserializer, handler.response_serializer)

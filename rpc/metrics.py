@@ -6,7 +6,7 @@ from common.observability.metrics import LATENCY_BUCKETS
 
 
 class RpcMetrics:
-    """gRPC calls, under the names that gRPC's own interceptors use elsewhere."""
+    """Metrics of gRPC calls, under the names that the interceptors of other gRPC libraries use."""
 
     def __init__(self, metrics: CollectorRegistry) -> None:
         self.handled = Counter(
@@ -14,7 +14,7 @@ class RpcMetrics:
         )
         self.seconds = Histogram(
             "grpc_server_handling_seconds",
-            "From a gRPC call to its answer.",
+            "Duration of a gRPC call.",
             ["grpc_method"],
             buckets=LATENCY_BUCKETS,
             registry=metrics,
@@ -22,11 +22,11 @@ class RpcMetrics:
 
 
 class AuditMetrics:
-    """Whether the books balance."""
+    """The result of the last audit."""
 
     def __init__(self, metrics: CollectorRegistry) -> None:
         self.differences = Gauge(
-            "bulksms_audit_differences", "What the last audit found not to add up; always 0.", registry=metrics
+            "bulksms_audit_differences", "Differences found by the last audit; must be 0.", registry=metrics
         )
         self.time = Gauge(
             "bulksms_audit_timestamp_seconds", "When the last audit ended, in Unix time; 0 before.", registry=metrics

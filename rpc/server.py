@@ -1,4 +1,4 @@
-"""The gRPC server: questions that need an answer now, answered from the domain that owns the data."""
+"""The gRPC server: synchronous calls of other services, served by the domain that owns the data."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,7 +20,7 @@ from common.settings import Settings
 from rpc.audit_task import keep_auditing
 from rpc.interceptor import CallMetrics
 from rpc.metrics import AuditMetrics, RpcMetrics
-from rpc.security import Guard, server_credentials
+from rpc.security import TokenInterceptor, server_credentials
 from rpc.stubs import bulksms_pb2, bulksms_pb2_grpc, workspace_credit_pb2, workspace_credit_pb2_grpc
 from workspace import credit, keys
 from workspace.credit import (
@@ -40,7 +40,7 @@ _BULKSMS = "bulksms.BulkSms"
 
 
 class WorkspaceCreditServicer(workspace_credit_pb2_grpc.WorkspaceCreditServicer):
-    """Answers questions about credit from ds."""
+    """The service for credit and API keys, backed by ds."""
 
     def __init__(self, ds: Database) -> None:
         self._ds = ds
@@ -49,7 +49,7 @@ class WorkspaceCreditServicer(workspace_credit_pb2_grpc.WorkspaceCreditServicer)
         self, request: workspace_credit_pb2.GetWorkspaceCreditRequest, context: Context
     ) -> workspace_credit_pb2.Credit:
         workspace_id = await _uuid(context, "workspace_id", request.workspace_id)
-        return _credit(await _answer(context, lambda: credit.get(self._ds, workspace_id)))
+        return _credit(await _call(context, lambda: credit.get(self._ds, workspace_id)))
 
     async def ReserveCredit(
         self, request: workspace_credit_pb2.ReserveCreditRequest, context: Context
@@ -62,7 +62,7 @@ class WorkspaceCreditServicer(workspace_credit_pb2_grpc.WorkspaceCreditServicer)
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"amount: {error}")
         if amount <= 0:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "amount: must be above 0")
-        now = await _answer(context, lambda: credit.reserve(self._ds, workspace_id, campaign_id, amount))
+        now = await _call(context, lambda: credit.reserve(self._ds, workspace_id, campaign_id, amount))
         log.info("credit reserved", workspace_id=str(workspace_id), campaign_id=str(campaign_id), amount=str(amount))
         return _credit(now)
 
@@ -71,14 +71,14 @@ class WorkspaceCreditServicer(workspace_credit_pb2_grpc.WorkspaceCreditServicer)
     ) -> workspace_credit_pb2.Credit:
         workspace_id = await _uuid(context, "workspace_id", request.workspace_id)
         campaign_id = await _uuid(context, "campaign_id", request.campaign_id)
-        return _credit(await _answer(context, lambda: credit.release(self._ds, workspace_id, campaign_id)))
+        return _credit(await _call(context, lambda: credit.release(self._ds, workspace_id, campaign_id)))
 
     async def VerifyKey(
         self, request: workspace_credit_pb2.VerifyKeyRequest, context: Context
     ) -> workspace_credit_pb2.Principal:
-        principal = await _answer(context, lambda: keys.verify(self._ds, request.key))
+        principal = await _call(context, lambda: keys.verify(self._ds, request.key))
         if principal is None:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "nobody's key")
+            await context.abort(grpc.StatusCode.NOT_FOUND, "the API key is unknown or revoked")
             raise AssertionError("abort() raises")
         return workspace_credit_pb2.Principal(
             key_id=str(principal.key_id or ""), workspace_id=str(principal.workspace_id or "")
@@ -86,16 +86,14 @@ class WorkspaceCreditServicer(workspace_credit_pb2_grpc.WorkspaceCreditServicer)
 
 
 class BulkSmsServicer(bulksms_pb2_grpc.BulkSmsServicer):
-    """Answers questions about campaigns from salesdb."""
+    """The service for campaigns, backed by salesdb."""
 
     def __init__(self, salesdb: Database) -> None:
         self._salesdb = salesdb
 
     async def GetProgress(self, request: bulksms_pb2.GetProgressRequest, context: Context) -> bulksms_pb2.Progress:
         bulksms_id = await _uuid(context, "bulksms_id", request.bulksms_id)
-        return bulksms_pb2.Progress(
-            **progress(await _answer(context, lambda: campaigns.get(self._salesdb, bulksms_id)))
-        )
+        return bulksms_pb2.Progress(**progress(await _call(context, lambda: campaigns.get(self._salesdb, bulksms_id))))
 
     async def ListProgress(
         self, request: bulksms_pb2.ListProgressRequest, context: Context
@@ -104,16 +102,16 @@ class BulkSmsServicer(bulksms_pb2_grpc.BulkSmsServicer):
         limit = request.limit or 20
         if not 1 <= limit <= 100:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "limit: must be 1 to 100")
-        found = await _answer(context, lambda: campaigns.page(self._salesdb, workspace_id, None, limit))
+        page = await _call(context, lambda: campaigns.page(self._salesdb, workspace_id, None, limit))
         return bulksms_pb2.ListProgressReply(
-            campaigns=[bulksms_pb2.Progress(**progress(campaign)) for campaign in found]
+            campaigns=[bulksms_pb2.Progress(**progress(campaign)) for campaign in page]
         )
 
 
-async def _answer(context: Context, ask: Callable[[], Awaitable[Reply]]) -> Reply:
-    """What the domain answers, or its error as a gRPC status."""
+async def _call(context: Context, operation: Callable[[], Awaitable[Reply]]) -> Reply:
+    """Call the domain; its errors become gRPC statuses."""
     try:
-        return await ask()
+        return await operation()
     except (WorkspaceNotFoundError, CampaignNotFoundError) as error:
         await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
     except InsufficientCreditError as error:
@@ -131,7 +129,7 @@ async def _uuid(context: Context, field: str, value: str) -> UUID:
     try:
         return UUID(value)
     except ValueError:
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{field}: {value!r} is no UUID")
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{field}: {value!r} is not a valid UUID")
     raise AssertionError("abort() raises")
 
 
@@ -148,7 +146,7 @@ def _credit(now: Credit) -> workspace_credit_pb2.Credit:
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C."""
-    run("rpc", settings, _main, use_uvloop=False)  # grpc.aio is made for asyncio's own loop
+    run("rpc", settings, _main, use_uvloop=False)  # grpc.aio supports only asyncio's own loop
 
 
 async def _main(runtime: Runtime) -> None:
@@ -156,15 +154,15 @@ async def _main(runtime: Runtime) -> None:
     require(settings.rpc_host, settings.rpc_token, "rpc", "set RPC_TOKEN, here and for its clients")
     ds, salesdb = runtime.database("ds", settings.ds_dsn), runtime.database("salesdb", settings.salesdb_dsn)
     server = grpc.aio.server(
-        interceptors=[CallMetrics(RpcMetrics(runtime.registry)), Guard(settings.rpc_token)],
+        interceptors=[CallMetrics(RpcMetrics(runtime.registry)), TokenInterceptor(settings.rpc_token)],
         options=[("grpc.so_reuseport", 0)],
     )
     workspace_credit_pb2_grpc.add_WorkspaceCreditServicer_to_server(WorkspaceCreditServicer(ds), server)
     bulksms_pb2_grpc.add_BulkSmsServicer_to_server(BulkSmsServicer(salesdb), server)
     statuses = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(statuses, server)
-    runtime.task("health of credit", partial(_watch, statuses, _WORKSPACE_CREDIT, ds))
-    runtime.task("health of campaigns", partial(_watch, statuses, _BULKSMS, salesdb))
+    runtime.task("health of credit", partial(_watch_database, statuses, _WORKSPACE_CREDIT, ds))
+    runtime.task("health of campaigns", partial(_watch_database, statuses, _BULKSMS, salesdb))
     audit_metrics = AuditMetrics(runtime.registry)
     runtime.task("audit", partial(keep_auditing, ds, salesdb, audit_metrics, settings.audit_period))
     runtime.serve_metrics(settings.rpc_metrics_port)
@@ -177,30 +175,34 @@ async def _main(runtime: Runtime) -> None:
 
 
 def _listen(server: grpc.aio.Server, settings: Settings) -> None:
-    """Open the port, with TLS where certificates are set. Raises RuntimeError if it is taken."""
+    """Open the port, with TLS where certificates are set. Raises RuntimeError if it is in use."""
     credentials = server_credentials(settings)
     if credentials:
         server.add_secure_port(settings.rpc_address, credentials)
     else:
         server.add_insecure_port(settings.rpc_address)
-    log.info("rpc listens", address=settings.rpc_address, tls=credentials is not None)
+    log.info("rpc listening", address=settings.rpc_address, tls=credentials is not None)
     if not credentials and not is_loopback(settings.rpc_host):
-        log.warning("RPC_TOKEN goes through the network unencrypted: set RPC_CERT and RPC_KEY, and RPC_CA of clients")
+        log.warning(
+            "RPC_TOKEN is sent unencrypted over the network: set RPC_CERT and RPC_KEY here, and RPC_CA for the clients"
+        )
 
 
-async def _watch(statuses: health.aio.HealthServicer, service: str, database: Database, period: float = 2.0) -> None:
-    """Every `period` seconds, tell the health service whether the database behind a service answers."""
-    was_there = True
+async def _watch_database(
+    statuses: health.aio.HealthServicer, service: str, database: Database, period: float = 2.0
+) -> None:
+    """Check the database of a service every `period` seconds and set the status of the service."""
+    is_available = True
     while True:
         try:
             async with asyncio.timeout(period):
                 await database.check()
         except Exception as error:
-            if was_there:
+            if is_available:
                 log.warning(f"{database.name} does not answer", reason=str(error) or type(error).__name__)
-            was_there = False
+            is_available = False
         else:
-            was_there = True
-        serving = health_pb2.HealthCheckResponse.SERVING if was_there else health_pb2.HealthCheckResponse.NOT_SERVING
+            is_available = True
+        serving = health_pb2.HealthCheckResponse.SERVING if is_available else health_pb2.HealthCheckResponse.NOT_SERVING
         await statuses.set(service, serving)
         await asyncio.sleep(period)

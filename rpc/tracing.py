@@ -1,4 +1,4 @@
-"""gRPC calls carry the span in which they are made, in the metadata that W3C Trace Context names."""
+"""Propagate the current span in the metadata of gRPC calls (W3C Trace Context)."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -26,11 +26,11 @@ class _Traced(grpc.aio.UnaryUnaryClientInterceptor):
 
 
 def client_interceptors() -> Sequence[grpc.aio.ClientInterceptor]:
-    """For a channel; none where nothing is traced."""
+    """The interceptors of a channel; none if tracing is off."""
     return [_Traced()] if tracing.enabled() else []
 
 
 def parent_of(details: grpc.HandlerCallDetails) -> str | None:
-    """The span in which a call was made, as the server sees it."""
-    found = next((value for key, value in details.invocation_metadata or () if key == KEY), None)
-    return found if isinstance(found, str) else None
+    """The caller's span from the metadata of a call."""
+    traceparent = next((value for key, value in details.invocation_metadata or () if key == KEY), None)
+    return traceparent if isinstance(traceparent, str) else None

@@ -1,7 +1,7 @@
-"""Every change of a workspace's credit, each written to the ledger once: `reference` makes repeating it harmless.
+"""Changes of a workspace's credit, each recorded in the ledger once: `reference` makes repetition harmless.
 
 Amounts are credits in whole tenths. `credit` is what a workspace owns, `reserved` the part that its running campaigns
-may still spend; what is left is available. A charge lowers credit and reservation together.
+may still spend; the rest is available. A charge reduces credit and reservation together.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from common.database import Connection, Database
 
 
 class Credit(NamedTuple):
-    """A workspace's credit at one moment; `version` grows with every change."""
+    """A workspace's credit; `version` increases with every change."""
 
     workspace_id: UUID
     name: str
@@ -29,7 +29,7 @@ class Credit(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One movement of a campaign's money as salesdb's outbox tells it: kind is `charge` or `release`."""
+    """An entry of salesdb's outbox: kind is `charge` or `release`, amount in credits."""
 
     reference: str
     workspace_id: UUID
@@ -39,15 +39,15 @@ class Entry(NamedTuple):
 
 
 class WorkspaceNotFoundError(Exception):
-    """There is no workspace of this id."""
+    """No workspace has this id."""
 
 
 class ReservationConflictError(Exception):
-    """The campaign already has a reservation, of another amount or workspace."""
+    """The campaign has a reservation of another amount or workspace."""
 
 
 class InsufficientCreditError(Exception):
-    """What is available does not cover what is needed, in credits."""
+    """The available credit is below the needed amount, both in credits."""
 
     def __init__(self, needed: Decimal, available: Decimal) -> None:
         super().__init__(f"{needed} credits are needed, {available} are available")
@@ -72,8 +72,10 @@ _RECORD = """
     RETURNING reference
 """
 
-# A reservation of nothing, where there is none: one that comes too late differs from it.
-_KEEP_OUT = "INSERT INTO reservation (campaign_id, workspace_id, amount) VALUES ($1, $2, 0) ON CONFLICT DO NOTHING"
+# A reservation of 0 if there is none, so that a later reservation of the campaign conflicts with it.
+_BLOCK_RESERVATION = (
+    "INSERT INTO reservation (campaign_id, workspace_id, amount) VALUES ($1, $2, 0) ON CONFLICT DO NOTHING"
+)
 
 _ADD = f"""
     UPDATE workspace
@@ -82,8 +84,8 @@ _ADD = f"""
     RETURNING {_COLUMNS}
 """
 
-# The entries that the ledger does not know yet, summed by campaign and by workspace. What a campaign is charged comes
-# out of its reservation while that lasts; a charge after its end (news that came too late) out of what is available.
+# The entries that are not in the ledger yet, summed by campaign and by workspace. A charge is taken from the campaign's
+# reservation as long as it suffices; a charge after its end (late delivery report) is taken from the available credit.
 _SETTLE = f"""
     WITH fresh AS (
         INSERT INTO ledger (workspace_id, campaign_id, kind, amount, reference)
@@ -119,32 +121,32 @@ _SETTLE = f"""
 
 
 async def get(database: Database, workspace_id: UUID) -> Credit:
-    """The workspace's credit now. Raises WorkspaceNotFoundError."""
-    found = await get_many(database, [workspace_id])
-    if not found:
+    """The workspace's current credit. Raises WorkspaceNotFoundError."""
+    credits = await get_many(database, [workspace_id])
+    if not credits:
         raise WorkspaceNotFoundError(f"there is no workspace {workspace_id}")
-    return found[0]
+    return credits[0]
 
 
 async def get_many(database: Database, workspace_ids: Sequence[UUID]) -> list[Credit]:
-    """The credit of those of the workspaces that exist."""
+    """The credit of the workspaces with these ids; unknown ids are skipped."""
     async with database.connection() as connection:
         return [Credit(*row) for row in await connection.fetch(_GET, workspace_ids)]
 
 
 async def page(database: Database, after: UUID | None, limit: int) -> list[Credit]:
-    """Workspaces, oldest first, behind `after`."""
+    """Workspaces, oldest first, starting after `after`."""
     async with database.connection() as connection:
         return [Credit(*row) for row in await connection.fetch(_PAGE, after, limit)]
 
 
 async def create(database: Database, name: str, credit: Decimal) -> Credit:
-    """A new workspace that opens with `credit`; the ledger tells of it as of every top-up."""
+    """Create a workspace with an opening `credit`, recorded in the ledger like a top-up."""
     async with database.transaction() as connection:
-        made = Credit(*(await connection.fetch(_CREATE, name))[0])
+        workspace = Credit(*(await connection.fetch(_CREATE, name))[0])
         if not credit:
-            return made
-        return await _top_up(connection, made.workspace_id, credit, f"opening:{made.workspace_id}")
+            return workspace
+        return await _top_up(connection, workspace.workspace_id, credit, f"opening:{workspace.workspace_id}")
 
 
 async def top_up(database: Database, workspace_id: UUID, amount: Decimal, reference: str) -> Credit:
@@ -161,7 +163,7 @@ async def _top_up(connection: Connection, workspace_id: UUID, amount: Decimal, r
 
 
 async def reserve(database: Database, workspace_id: UUID, campaign_id: UUID, amount: Decimal) -> Credit:
-    """Set `amount` aside for a campaign, once per campaign, and only if it is available.
+    """Reserve `amount` for a campaign, once per campaign, if it is available.
 
     Raises WorkspaceNotFoundError, InsufficientCreditError, and ReservationConflictError if the campaign holds a
     reservation that differs.
@@ -190,13 +192,13 @@ async def reserve(database: Database, workspace_id: UUID, campaign_id: UUID, amo
 
 
 async def release(database: Database, workspace_id: UUID, campaign_id: UUID) -> Credit:
-    """Give back all that a campaign which will not run has reserved, and let it reserve nothing more.
+    """Release the rest of the reservation of a campaign that will not run, and block further reservations.
 
     Harmless to repeat. Raises WorkspaceNotFoundError.
     """
     async with database.transaction() as connection:
         now = await _lock(connection, workspace_id)
-        await connection.execute(_KEEP_OUT, campaign_id, workspace_id)
+        await connection.execute(_BLOCK_RESERVATION, campaign_id, workspace_id)
         rest = await connection.fetchval(
             "SELECT amount - charged - released FROM reservation WHERE campaign_id = $1 AND workspace_id = $2",
             campaign_id,
@@ -209,11 +211,11 @@ async def release(database: Database, workspace_id: UUID, campaign_id: UUID) -> 
 
 
 async def deduct(database: Database, entries: Sequence[Entry]) -> tuple[list[Credit], list[str]]:
-    """Carry the movements of salesdb's outbox into the ledger, each once, in any order.
+    """Record the entries of salesdb's outbox in the ledger, each once, in any order.
 
-    Returns the workspaces that changed, and the references that are settled: all of them, except charges beyond the
-    credit of their workspace (news of a message that came after its campaign had ended), which wait for a top-up, and
-    those of a workspace that is not there. One such entry does not hold up the others.
+    Returns the changed workspaces and the references that are settled: all except charges beyond the credit of their
+    workspace (late delivery reports after the end of a campaign), which are settled after a top-up, and entries of an
+    unknown workspace. Such an entry does not delay the others.
     """
     try:
         async with database.transaction() as connection:
@@ -237,7 +239,7 @@ async def _deduct_each(database: Database, entries: Sequence[Entry]) -> tuple[li
 
 
 async def _settle_locked(connection: Connection, entries: Sequence[Entry]) -> list[Credit]:
-    # In one order, so that two batches of entries never wait for each other.
+    # Locked in id order, so that concurrent batches of entries cannot deadlock.
     await connection.fetch(_LOCK, list({entry.workspace_id for entry in entries}))
     return await _settle(connection, entries)
 

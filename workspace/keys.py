@@ -1,7 +1,6 @@
-"""API keys: each belongs to a workspace or to an operator, and ds holds what recognises it, never the key.
+"""API keys: each belongs to a workspace or to an operator; ds stores a hash of the secret, never the key.
 
-A key is `bsk_<id>_<secret>`. Once one has been made keys are needed, also after all of them were revoked: a lost row
-must not open the doors.
+A key is `bsk_<id>_<secret>`. Once a key has been created every caller needs one, also after all keys were revoked.
 """
 
 import hmac
@@ -24,11 +23,11 @@ _SECRET = 32  # random bytes
 
 
 class KeyNotFoundError(Exception):
-    """There is no such key that could still be used."""
+    """The key does not exist or was revoked."""
 
 
 class Key(NamedTuple):
-    """A key as it may be shown: without its secret. `workspace_id` is None for an operator's."""
+    """An API key without its secret; `workspace_id` is None for an operator's key."""
 
     id: UUID
     workspace_id: UUID | None
@@ -56,40 +55,40 @@ _LIST = """
 
 
 async def create(database: Database, workspace_id: UUID | None) -> str:
-    """A new key of a workspace, or of an operator (None). Shown this once. Raises WorkspaceNotFoundError."""
+    """Create and return a key of a workspace, or of an operator (None). Raises WorkspaceNotFoundError."""
     secret = secrets.token_urlsafe(_SECRET)
     async with database.connection() as connection:
         try:
-            return _write(await connection.fetchval(_CREATE, workspace_id, _hash(secret)), secret)
+            return _format(await connection.fetchval(_CREATE, workspace_id, _hash(secret)), secret)
         except asyncpg.ForeignKeyViolationError:
             raise WorkspaceNotFoundError(f"there is no workspace {workspace_id}") from None
 
 
 async def rotate(database: Database, key_id: UUID) -> str:
-    """Give a key a new secret; the old one is worth nothing from now on. Raises KeyNotFoundError."""
+    """Give a key a new secret; the old one is invalid from now on. Raises KeyNotFoundError."""
     secret = secrets.token_urlsafe(_SECRET)
     async with database.connection() as connection:
         if await connection.fetchval(_ROTATE, key_id, _hash(secret)) is None:
-            raise _missing(key_id)
-    return _write(key_id, secret)
+            raise _not_found(key_id)
+    return _format(key_id, secret)
 
 
 async def revoke(database: Database, key_id: UUID) -> None:
-    """End a key for good. Raises KeyNotFoundError."""
+    """Revoke a key permanently. Raises KeyNotFoundError."""
     async with database.connection() as connection:
         if await connection.fetchval(_REVOKE, key_id) is None:
-            raise _missing(key_id)
+            raise _not_found(key_id)
 
 
-async def every(database: Database) -> list[Key]:
-    """All keys that were ever made, the oldest first."""
+async def list_keys(database: Database) -> list[Key]:
+    """All keys, revoked ones included, oldest first."""
     async with database.connection() as connection:
         return [Key(*row) for row in await connection.fetch(_LIST)]
 
 
 async def verify(database: Database, key: str) -> Principal | None:
-    """Whose key this is; None if it is nobody's. While no key has been made, no key is needed."""
-    key_id, secret = _read(key)
+    """The principal of a key; None if it is not valid. An anonymous principal if no key was ever created."""
+    key_id, secret = _parse(key)
     async with database.connection() as connection:
         row = await connection.fetchrow(_FIND, key_id) if key_id else None
         if row is not None and hmac.compare_digest(row["secret_hash"], _hash(secret)):
@@ -98,30 +97,30 @@ async def verify(database: Database, key: str) -> Principal | None:
 
 
 @asynccontextmanager
-async def lent(database: Database) -> AsyncIterator[str]:
-    """An operator's key for as long as the block runs; empty while no key has been made, since none is needed then."""
+async def temporary_key(database: Database) -> AsyncIterator[str]:
+    """An operator's key for the duration of the block; empty if no key was ever created, since none is needed."""
     async with database.connection() as connection:
         needed = await connection.fetchval(_ANY)
     key = await create(database, None) if needed else ""
     try:
         yield key
     finally:
-        if key_id := _read(key)[0]:
+        if key_id := _parse(key)[0]:
             await revoke(database, key_id)
 
 
 def _hash(secret: str) -> bytes:
     # One round of SHA-256: slow hashes protect passwords, which can be guessed. 256 random bits cannot, and a slow hash
-    # would only make each call dear.
+    # would only delay each call.
     return sha256(secret.encode()).digest()
 
 
-def _write(key_id: UUID, secret: str) -> str:
+def _format(key_id: UUID, secret: str) -> str:
     return f"{_PREFIX}_{key_id.hex}_{secret}"
 
 
-def _read(key: str) -> tuple[UUID | None, str]:
-    """The parts of a key; no id if this cannot be one."""
+def _parse(key: str) -> tuple[UUID | None, str]:
+    """The id and the secret of a key; the id is None if the format is wrong."""
     prefix, _, rest = key.partition("_")
     key_id, _, secret = rest.partition("_")
     try:
@@ -130,5 +129,5 @@ def _read(key: str) -> tuple[UUID | None, str]:
         return None, secret
 
 
-def _missing(key_id: UUID) -> KeyNotFoundError:
+def _not_found(key_id: UUID) -> KeyNotFoundError:
     return KeyNotFoundError(f"there is no key {key_id}, or it was revoked")

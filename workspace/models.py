@@ -1,4 +1,4 @@
-"""The tables of ds. The migrations make them; a test holds the two together."""
+"""The tables of ds. The migrations create them; a test compares the two."""
 
 from sqlalchemy import (
     BigInteger,
@@ -40,7 +40,7 @@ workspace = Table(
     CheckConstraint("0 <= reserved AND reserved <= credit", name="workspace_reserved_within_credit"),
 )
 
-# What a campaign has set aside, and how much of it has been charged or given back; nothing, if it was cancelled first.
+# The reserved credit of a campaign, and the charged and released part; 0 if it was cancelled before a reservation.
 reservation = Table(
     "reservation",
     metadata,
@@ -53,7 +53,7 @@ reservation = Table(
     CheckConstraint("amount >= 0 AND charged >= 0 AND released >= 0", name="reservation_amounts"),
 )
 
-# Every change, once: `reference` is the key under which repeating it is harmless.
+# Every change of credit, once: `reference` is its idempotency key.
 ledger = Table(
     "ledger",
     metadata,
@@ -68,7 +68,7 @@ ledger = Table(
     Index("ledger_workspace_id_idx", "workspace_id", "created_at"),
 )
 
-# Keys that callers show; no workspace stands for an operator. The secret itself is nowhere.
+# API keys; an operator's key has no workspace. Only a hash of the secret is stored.
 api_key = Table(
     "api_key",
     metadata,

@@ -1,4 +1,4 @@
-"""From the bytes of a CSV to its lines: finds the encoding and the delimiter, and bounds every line."""
+"""Decode a CSV into lines: detect the encoding and the delimiter, limit the length of every line."""
 
 import codecs
 import io
@@ -11,7 +11,7 @@ _PIECE = 1 << 20  # bytes
 
 _DELIMITERS = ",;\t"
 
-_FOREIGN = {
+_OTHER_FORMATS = {
     b"PK\x03\x04": "an Excel workbook or a ZIP archive",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook",
     b"%PDF": "a PDF",
@@ -21,21 +21,21 @@ _BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM
 
 
 class CsvError(ValueError):
-    """The file cannot be read as contacts; says the line, what is wrong and how to mend it."""
+    """The file cannot be read as contacts; the message has the line, what is wrong and how to correct it."""
 
 
 def open_text(file: BinaryIO) -> TextIO:
-    """The file as text, from its start. Raises CsvError if it is no text at all."""
+    """Open the file as text from its start. Raises CsvError if it is not a text file."""
     encoding = _encoding(file)
     file.seek(0)
     return io.TextIOWrapper(_Unclosed(file), encoding=encoding, newline="")  # type: ignore[type-var]  # reads only
 
 
 def _encoding(file: BinaryIO) -> str:
-    """The encoding: by its byte order mark, by the NULs of UTF-16, UTF-8 if it is that, else Windows-1252."""
+    """Detect the encoding: byte order mark, NULs of UTF-16, valid UTF-8, else Windows-1252."""
     file.seek(0)
     head = file.read(4096)
-    for magic, kind in _FOREIGN.items():
+    for magic, kind in _OTHER_FORMATS.items():
         if head.startswith(magic):
             raise CsvError(f"this is {kind}, not a CSV: open it and save it as CSV (UTF-8)")
     for mark, encoding in _BOMS.items():
@@ -62,7 +62,7 @@ def _is_utf8(file: BinaryIO) -> bool:
 
 
 class _Unclosed(io.BufferedIOBase):
-    """Whoever owns the file closes it, not the text over it."""
+    """A view of the file that does not close it with the text wrapper."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -77,7 +77,7 @@ class _Unclosed(io.BufferedIOBase):
 
 
 class Lines(Iterator[str]):
-    """The physical lines of a text, none longer than MAX_LINE; counts them, and what has come since the last row."""
+    """The physical lines of a text, none longer than MAX_LINE; counts lines, and the size of the current row."""
 
     def __init__(self, text: TextIO) -> None:
         self._text = text
@@ -86,7 +86,7 @@ class Lines(Iterator[str]):
         self.quotes = self.size = 0  # quotes and characters since the last row
 
     def peek(self) -> str:
-        """The first line, which is given again."""
+        """The next line, without consuming it."""
         if self._peeked is None:
             self._peeked = self._readline()
         return self._peeked
@@ -99,7 +99,9 @@ class Lines(Iterator[str]):
         self.quotes += line.count('"')
         self.size += len(line)
         if self.size > MAX_RECORD:
-            raise CsvError(f"line {self.count}: a row goes on for {MAX_RECORD} characters: is a quote not closed?")
+            raise CsvError(
+                f"line {self.count}: the row is longer than {MAX_RECORD} characters: is a closing quote missing?"
+            )
         return line
 
     def _readline(self) -> str:
@@ -112,8 +114,8 @@ class Lines(Iterator[str]):
         return line
 
 
-def find_delimiter(first: str) -> str:
-    """What parts the columns of the header: the sign that Excel's `sep=` line names, else the most frequent one."""
-    if first.lower().startswith("sep=") and len(first.rstrip("\r\n")) == 5 and first[4] not in '"\0':
-        return first[4]
-    return max(_DELIMITERS, key=first.count)
+def find_delimiter(header: str) -> str:
+    """The delimiter: the character in Excel's `sep=` line, else the most frequent candidate in the header."""
+    if header.lower().startswith("sep=") and len(header.rstrip("\r\n")) == 5 and header[4] not in '"\0':
+        return header[4]
+    return max(_DELIMITERS, key=header.count)

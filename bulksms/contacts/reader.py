@@ -1,4 +1,4 @@
-"""Reads contacts from a CSV as people have it: any encoding, delimiter, line ending; a stream, in bounded memory."""
+"""Read contacts from a CSV of any encoding, delimiter and line ending, as a stream in bounded memory."""
 
 import csv
 from collections.abc import Iterator
@@ -6,13 +6,13 @@ from typing import BinaryIO, NamedTuple
 
 from pyroaring import BitMap64
 
-from bulksms.contacts.csv_escape import restored
+from bulksms.contacts.csv_escape import unescape_formula
 from bulksms.contacts.csv_text import MAX_LINE, CsvError, Lines, find_delimiter, open_text
 from bulksms.contacts.phone import PhoneError, PhoneNormaliser
 from bulksms.message import MAX_SEGMENTS, Template, count_segments, normalise_column
 
 NAME, NUMBER = "contact name", "phone number"
-_ALIASES = {"contact number": NUMBER}  # as our own results.csv calls it
+_ALIASES = {"contact number": NUMBER}  # the name of this column in results.csv
 
 _MAX_COLUMNS = 200
 _MAX_NAME = 200
@@ -20,7 +20,7 @@ _MAX_VALUE_SHOWN = 100
 
 
 class NewContact(NamedTuple):
-    """A row that can be sent to: number in E.164, the values of the message's placeholders, its length in segments."""
+    """A valid row: number in E.164, values of the message's placeholders, length of its message in segments."""
 
     contact_number: str
     contact_name: str
@@ -29,7 +29,7 @@ class NewContact(NamedTuple):
 
 
 class RejectedRow(NamedTuple):
-    """A row that is not taken: the line it starts on (the header is line 1), the value at fault, and why."""
+    """A row that was not accepted: the line it starts on (the header is line 1), the invalid value, and the reason."""
 
     line: int
     value: str
@@ -38,14 +38,14 @@ class RejectedRow(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Some rows of the file, in its order."""
+    """Consecutive rows of the file."""
 
     contacts: list[NewContact]
     rejected: list[RejectedRow]
 
 
 class ContactReader:
-    """The contacts of a file, in chunks of rows; the totals grow as it is read.
+    """Iterates over the contacts of a file in chunks of rows; the totals are updated while it is read.
 
     `rows` = `accepted` + `rejected` + `duplicates`. `segments` is the sum over the accepted.
     """
@@ -59,12 +59,12 @@ class ContactReader:
         chunk_rows: int = 10_000,
         max_rows: int = 2_000_000,
     ) -> None:
-        """Reads the header. Raises CsvError and MessageError, each saying what is wrong, where and how to mend it."""
+        """Read the header and check the message against it. Raises CsvError, MessageError."""
         self.rows = self.accepted = self.rejected = self.duplicates = self.segments = self.max_segments = 0
         self._normaliser = normaliser
         self._chunk_rows = chunk_rows
         self._max_rows = max_rows
-        self._seen = BitMap64()  # the numbers so far, in two to eight bytes each
+        self._seen = BitMap64()  # the numbers read so far, in two to eight bytes each
         self._lines = Lines(open_text(file))
         self._records = self._open(self._lines)
         columns = self._header()
@@ -77,18 +77,18 @@ class ContactReader:
 
     def __iter__(self) -> Iterator[Chunk]:
         chunk = Chunk([], [])
-        taken = 0
+        count = 0
         for line, record in self._rows():
-            taken += 1
+            count += 1
             row = self._read(line, record)
             if isinstance(row, NewContact):
                 chunk.contacts.append(row)
             else:
                 chunk.rejected.append(row)
-            if taken == self._chunk_rows:
+            if count == self._chunk_rows:
                 yield self._counted(chunk)
-                chunk, taken = Chunk([], []), 0
-        if taken:
+                chunk, count = Chunk([], []), 0
+        if count:
             yield self._counted(chunk)
         if not self.rows:
             raise CsvError("the file has a header but no rows: add a line for each contact")
@@ -113,7 +113,7 @@ class ContactReader:
         first = lines.peek()
         delimiter = find_delimiter(first)
         if first.lower().startswith("sep="):
-            next(lines)  # the line by which Excel tells the delimiter
+            next(lines)  # the line in which Excel states the delimiter
         return csv.reader(lines, delimiter=delimiter)
 
     def _header(self) -> list[str]:
@@ -127,17 +127,17 @@ class ContactReader:
         if len(columns) > _MAX_COLUMNS:
             raise CsvError(f"line 1: the file has {len(columns)} columns; at most {_MAX_COLUMNS} can be read")
         names = _names(columns)
-        found = ", ".join(_shown(column)[:50] for column in columns[:20] if column) or "nothing"
-        for needed, title in ((NAME, "Contact Name"), (NUMBER, "Phone Number")):
-            if needed not in names:
-                raise CsvError(f"line 1: the column {title!r} is missing; the header has {found}")
+        present = ", ".join(_shown(column)[:50] for column in columns[:20] if column) or "nothing"
+        for required, title in ((NAME, "Contact Name"), (NUMBER, "Phone Number")):
+            if required not in names:
+                raise CsvError(f"line 1: the column {title!r} is missing; the header has {present}")
         for name, column in zip(names, columns, strict=True):
             if name and names.count(name) > 1:
-                raise CsvError(f"line 1: the column {column!r} stands there twice: rename one")
+                raise CsvError(f"line 1: the column {column!r} appears twice: rename one of them")
         return columns
 
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Each row that is not blank, with the line that it starts on."""
+        """The rows that are not blank, each with the line it starts on."""
         lines = self._lines
         start = end = lines.count
         quotes = 0
@@ -149,35 +149,35 @@ class ContactReader:
             except StopIteration:
                 break
             except csv.Error as error:
-                raise CsvError(f"line {line}: {error}: is a quote not closed?") from None
+                raise CsvError(f"line {line}: {error}: is a closing quote missing?") from None
             start, end = line, lines.count
             quotes, lines.quotes, lines.size = lines.quotes, 0, 0
             if any(record):
                 yield line, record
         if quotes % 2 and (end > start or record[-1].endswith(("\r", "\n"))):
-            raise CsvError(f"line {start}: a quote is opened and never closed")
+            raise CsvError(f"line {start}: a quote is opened but never closed")
 
     def _read(self, line: int, record: list[str]) -> NewContact | RejectedRow:
         if len(record) < self._width:
             return RejectedRow(line, _shown(",".join(record)), "too few columns")
-        raw, name = restored(record[self._number_at]), restored(record[self._name_at].strip())
+        raw, name = unescape_formula(record[self._number_at]), unescape_formula(record[self._name_at].strip())
         try:
             number = self._normaliser.normalise(raw)
         except PhoneError as error:
             return RejectedRow(line, _shown(raw), str(error))
         if "\x00" in name or len(name) > _MAX_NAME:
-            return RejectedRow(line, _shown(name), f"the name is longer than {_MAX_NAME} characters or holds a NUL")
+            return RejectedRow(line, _shown(name), f"the name is longer than {_MAX_NAME} characters or contains NUL")
         fields: list[str] | None = None
         segments = self._constant
         if not segments:
-            fields = [restored(record[at].strip()) for at in self._fields_at]
+            fields = [unescape_formula(record[at].strip()) for at in self._fields_at]
             segments = count_segments(self.template.render(fields)).segments
             if not 1 <= segments <= MAX_SEGMENTS:
                 return RejectedRow(
                     line, _shown(" ".join(fields)), f"the message takes {segments} segments for this contact"
                 )
             if any("\x00" in field for field in fields):
-                return RejectedRow(line, _shown(" ".join(fields)), "a value for the message holds a NUL")
+                return RejectedRow(line, _shown(" ".join(fields)), "a value for the message contains NUL")
         digits = int(number[1:])
         if digits in self._seen:
             return RejectedRow(line, _shown(raw), "duplicate number", True)
@@ -186,7 +186,7 @@ class ContactReader:
 
 
 def _names(columns: list[str]) -> list[str]:
-    """The columns' names as they are compared."""
+    """The normalised names of the columns."""
     names = [normalise_column(column) for column in columns]
     return names if NUMBER in names else [_ALIASES.get(name, name) for name in names]
 

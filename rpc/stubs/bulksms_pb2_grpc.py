@@ -50,14 +50,14 @@ class BulkSmsServicer:
     """Missing associated documentation comment in .proto file."""
 
     def GetProgress(self, request, context):
-        """Where a campaign stands. NOT_FOUND: there is no such campaign.
+        """The progress of a campaign. NOT_FOUND: the campaign does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListProgress(self, request, context):
-        """The newest campaigns of a workspace.
+        """The progress of the newest campaigns of a workspace.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

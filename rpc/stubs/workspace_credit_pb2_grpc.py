@@ -60,15 +60,15 @@ class WorkspaceCreditServicer:
     """Missing associated documentation comment in .proto file."""
 
     def GetWorkspaceCredit(self, request, context):
-        """The credit now. NOT_FOUND: there is no such workspace.
+        """The current credit. NOT_FOUND: the workspace does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReserveCredit(self, request, context):
-        """Sets the cost of a campaign aside, once per campaign id however often it is called.
-        FAILED_PRECONDITION: too little is available (trailing metadata: `needed`, `available`).
+        """Reserves the cost of a campaign, once per campaign id; harmless to repeat.
+        FAILED_PRECONDITION: too little credit is available (trailing metadata: `needed`, `available`).
         ALREADY_EXISTS: the campaign holds a reservation of another amount or workspace.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -76,14 +76,14 @@ class WorkspaceCreditServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseCredit(self, request, context):
-        """Gives back what a campaign that will not run has reserved, and lets it reserve nothing more. Harmless to repeat.
+        """Releases the reservation of a campaign that will not run, and blocks further ones. Harmless to repeat.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def VerifyKey(self, request, context):
-        """Whose an API key is. NOT_FOUND: nobody's, or it was revoked.
+        """The principal of an API key. NOT_FOUND: the key is unknown or revoked.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,1 +1,1 @@
-"""The carrier: the port that campaigns are sent through, and the simulated carrier behind it."""
+"""The carrier port through which campaigns are sent, and its HTTP adapter."""

@@ -19,7 +19,7 @@ from salesapi.carrier.port import (
 
 
 class Rejection(msgspec.Struct):
-    """A message of a batch that the carrier will not send."""
+    """A message of a batch that the carrier rejected."""
 
     message_id: str
     reason: str
@@ -33,16 +33,16 @@ class Batch(msgspec.Struct):
 
 
 class Accepted(msgspec.Struct):
-    """The answer to it."""
+    """The response to `POST /messages`."""
 
     accepted: int
     rejected: list[Rejection]
 
 
 class HttpCarrier:
-    """Submits batches over kept connections; `timeout` in seconds for a whole call.
+    """Submits batches over persistent connections; `timeout` in seconds for a whole call.
 
-    `idempotent`: the carrier takes the header Idempotency-Key; one that does not is sent none.
+    `idempotent`: the carrier supports the header Idempotency-Key; otherwise it is not sent.
     """
 
     def __init__(self, url: str, callback_url: str, timeout: float, *, idempotent: bool = True) -> None:
@@ -53,7 +53,7 @@ class HttpCarrier:
         self._session: aiohttp.ClientSession | None = None
 
     async def submit(self, key: str, messages: Sequence[Message]) -> Submission:
-        """Hand over a batch under its idempotency key."""
+        """Submit a batch under its idempotency key. Raises one of the CarrierErrors."""
         counters[BATCHES] += 1
         counters[MESSAGES] += len(messages)
         body = msgspec.json.encode(Batch(self._callback_url, list(messages)))
@@ -64,31 +64,33 @@ class HttpCarrier:
             headers["traceparent"] = traceparent
         session = self._session = self._session or aiohttp.ClientSession(timeout=self._timeout)
         try:
-            async with session.post(self._url, data=body, headers=headers) as answer:
-                return _read(answer, await answer.read())
+            async with session.post(self._url, data=body, headers=headers) as response:
+                return _read(response, await response.read())
         except aiohttp.ClientConnectorError as error:
             raise CarrierUnavailableError(f"no connection: {error}") from error
         except (aiohttp.ClientError, TimeoutError, OSError, msgspec.MsgspecError) as error:
-            raise CarrierUnknownError(f"no usable answer: {str(error) or type(error).__name__}") from error
+            raise CarrierUnknownError(f"no valid response: {str(error) or type(error).__name__}") from error
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
 
 
-def _read(answer: aiohttp.ClientResponse, body: bytes) -> Submission:
-    if answer.status == 202:
+def _read(response: aiohttp.ClientResponse, body: bytes) -> Submission:
+    if response.status == 202:
         accepted = msgspec.json.decode(body, type=Accepted)
-        return Submission(accepted.accepted, [(one.message_id, one.reason) for one in accepted.rejected])
-    said = f"{answer.status} {body[:200].decode(errors='replace')}"
-    if answer.status == 429:
-        raise CarrierBusyError(said, _seconds(answer.headers.get("Retry-After", "1")))
-    if 400 <= answer.status < 500 and answer.status != 408:
-        raise CarrierRefusedError(said)
-    raise CarrierUnknownError(said)
+        return Submission(
+            accepted.accepted, [(rejection.message_id, rejection.reason) for rejection in accepted.rejected]
+        )
+    details = f"{response.status} {body[:200].decode(errors='replace')}"
+    if response.status == 429:
+        raise CarrierBusyError(details, _parse_seconds(response.headers.get("Retry-After", "1")))
+    if 400 <= response.status < 500 and response.status != 408:
+        raise CarrierRefusedError(details)
+    raise CarrierUnknownError(details)
 
 
-def _seconds(header: str) -> float:
+def _parse_seconds(header: str) -> float:
     try:
         return min(max(float(header), 0.0), 60.0)
     except ValueError:

@@ -1,4 +1,4 @@
-"""A carrier whose submissions are counted and traced: any adapter, from outside."""
+"""Metrics and tracing around any carrier adapter."""
 
 from collections.abc import Sequence
 
@@ -24,7 +24,7 @@ _OUTCOMES: dict[type[CarrierError], str] = {
 
 
 class MeteredCarrier:
-    """Hands on to `carrier` and counts what it answers."""
+    """Submits through `carrier` and counts the outcomes."""
 
     def __init__(self, carrier: Carrier, metrics: CarrierMetrics) -> None:
         self._carrier = carrier

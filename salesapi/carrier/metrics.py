@@ -1,4 +1,4 @@
-"""The metrics of any carrier, as MeteredCarrier counts them."""
+"""The metrics that MeteredCarrier updates."""
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
@@ -6,7 +6,7 @@ from common.observability.metrics import LATENCY_BUCKETS
 
 
 class CarrierMetrics:
-    """Submissions to a carrier."""
+    """Metrics of submissions to a carrier."""
 
     def __init__(self, metrics: CollectorRegistry) -> None:
         self.batches = Counter(
@@ -17,10 +17,13 @@ class CarrierMetrics:
         )
         self.messages = Counter(
             "bulksms_carrier_messages_total",
-            "Messages of accepted batches: accepted, or rejected one by one.",
+            "Messages of accepted batches by outcome: accepted, rejected.",
             ["outcome"],
             registry=metrics,
         )
         self.seconds = Histogram(
-            "bulksms_carrier_seconds", "One submission to the carrier.", buckets=LATENCY_BUCKETS, registry=metrics
+            "bulksms_carrier_seconds",
+            "Duration of a submission to the carrier.",
+            buckets=LATENCY_BUCKETS,
+            registry=metrics,
         )

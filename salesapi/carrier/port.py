@@ -1,7 +1,7 @@
-"""The carrier as the sales worker sees it: what it is given, what it answers, and how it can fail.
+"""The port to a carrier: the messages it gets, its result, and the errors by which it can fail.
 
-To add a carrier, write a class with these three members, and raise these errors: the difference between "surely not
-taken" and "nobody knows" decides whether a batch may be sent again.
+To add a carrier, write a class with the members of `Carrier` that raises these errors: whether a batch was certainly
+not accepted, or may have been, decides whether it may be sent again.
 """
 
 from collections.abc import Sequence
@@ -19,18 +19,18 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class Submission(NamedTuple):
-    """A batch that was accepted, less the messages in it that were rejected, each with a reason."""
+    """The result of an accepted batch: accepted messages, and rejected ones as (message id, reason)."""
 
     accepted: int
     rejected: list[tuple[str, str]]
 
 
 class CarrierError(Exception):
-    """The batch was not answered with an acceptance."""
+    """The carrier did not confirm the batch."""
 
 
 class CarrierBusyError(CarrierError):
-    """Not taken: the carrier wants less, or later; `retry_after` in seconds."""
+    """Not accepted: rate limit exceeded; `retry_after` in seconds."""
 
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)
@@ -38,26 +38,26 @@ class CarrierBusyError(CarrierError):
 
 
 class CarrierUnavailableError(CarrierError):
-    """Not taken: there was no connection to send it over."""
+    """Not accepted: no connection could be opened."""
 
 
 class CarrierUnknownError(CarrierError):
-    """Taken or not, nobody knows: the answer was an error of theirs, broken, or did not come."""
+    """Possibly accepted: the response was a server error, was invalid, or did not arrive."""
 
 
 class CarrierRefusedError(CarrierError):
-    """Not taken, and never will be."""
+    """Not accepted, and not accepted later either."""
 
 
 class Carrier(Protocol):
-    """Takes batches of messages."""
+    """Submits batches of messages."""
 
     @property
     def idempotent(self) -> bool:
-        """Whether a batch sent again under the same key reaches the phones once."""
+        """Whether a batch that is repeated with the same key reaches the phones once."""
 
     async def submit(self, key: str, messages: Sequence[Message]) -> Submission:
-        """Hand over a batch. Raises one of the CarrierErrors."""
+        """Submit a batch under an idempotency key. Raises one of the CarrierErrors."""
 
     async def close(self) -> None:
-        """Give up the connections."""
+        """Close the connections."""

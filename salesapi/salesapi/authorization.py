@@ -1,4 +1,4 @@
-"""Which campaigns a caller may know of: one of another workspace is answered like one that does not exist."""
+"""Access of a caller to campaigns: one of another workspace is treated like one that does not exist."""
 
 from uuid import UUID
 
@@ -11,7 +11,7 @@ from common.database import Database
 
 
 async def visible_campaign(salesdb: Database, request: Request, bulksms_id: UUID | str) -> Campaign:
-    """A campaign that the caller may know of, by its id (in a URL, any text). Raises CampaignNotFoundError."""
+    """The campaign of an id (any text, such as in a URL) that the caller may see. Raises CampaignNotFoundError."""
     campaign = await campaigns.find(salesdb, str(bulksms_id))
     if not caller(request).sees(campaign.workspace_id):
         raise CampaignNotFoundError(f"there is no campaign {bulksms_id}")

@@ -1,7 +1,7 @@
-"""`POST /callback`: the carrier's delivery reports. The answer 200 means that every report in it is committed.
+"""`POST /callback`: the carrier's delivery reports. The response 200 means that every report in it is committed.
 
-This is the whole of what a callback means. Thousands come each second, so nearly all of them reach it through a
-protocol of their own (`callback_protocol`); as an endpoint it answers the rest, such as a POST with an absolute URL.
+Thousands of callbacks arrive each second, so nearly all are served by their own protocol (`callback_protocol`); the
+endpoint serves the rest, such as a POST with an absolute URL.
 """
 
 from collections.abc import Callable
@@ -30,12 +30,12 @@ log = structlog.get_logger()
 
 Headers = list[tuple[bytes, bytes]]
 
-MOST_BYTES = 512 * 1024
-_MOST_REPORTS = 1_000
+MAX_BYTES = 512 * 1024
+_MAX_REPORTS = 1_000
 
 
 class Report(msgspec.Struct):
-    """What the carrier reports of one message; further members are ignored."""
+    """The carrier's report on one message; unknown members are ignored."""
 
     message_id: Annotated[str, msgspec.Meta(max_length=100)]
     status: Literal["sent", "failed", "delivered", "undelivered"]
@@ -43,7 +43,7 @@ class Report(msgspec.Struct):
     error_code: Annotated[str, msgspec.Meta(max_length=100, pattern=r"^[^\x00]*$")] | None = None
 
 
-Reports = Report | Annotated[list[Report], msgspec.Meta(min_length=1, max_length=_MOST_REPORTS)]
+Reports = Report | Annotated[list[Report], msgspec.Meta(min_length=1, max_length=_MAX_REPORTS)]
 
 _decoder = msgspec.json.Decoder(Reports)
 _OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
@@ -51,14 +51,14 @@ _STATUSES = {str(status): status for status in SmsStatus}
 
 
 def decode(body: bytes | bytearray) -> tuple[list[DeliveryReport], int]:
-    """The reports of a request body, and how many more name what cannot be a message of ours.
+    """The reports of a request body, and the number of others whose message id was not issued by us.
 
-    Raises Problem 400 with what is wrong and where.
+    Raises Problem 400 that says what is wrong and where.
     """
     try:
         decoded = _decoder.decode(body)
     except NOT_JSON as error:
-        hint = f"send {{message_id, status, timestamp, error_code?}} or an array of up to {_MOST_REPORTS}"
+        hint = f"send {{message_id, status, timestamp, error_code?}} or an array of up to {_MAX_REPORTS}"
         raise Problem(400, "Reports not understood", f"{not_json(error)}; {hint}") from None
     reports = decoded if isinstance(decoded, list) else [decoded]
     counters[CALLBACKS] += 1
@@ -72,28 +72,28 @@ def decode(body: bytes | bytearray) -> tuple[list[DeliveryReport], int]:
 
 
 def encode(outcome: Outcome, foreign: int) -> bytes:
-    """The body of the answer 200; `foreign` reports name no message of ours."""
+    """The body of the response 200; `foreign`: reports whose message id was not issued by us."""
     return b'{"applied":%d,"stale":%d,"unknown":%d}' % (outcome.applied, outcome.stale, outcome.unknown + foreign)
 
 
 def problem_of(error: Exception) -> Problem:
-    """The answer to reports that were not committed."""
+    """The problem response for reports that were not committed."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, BufferFullError):
         return unavailable("too many reports are waiting to be committed")
     if isinstance(error, UNAVAILABLE):
         log.warning("reports not committed", reason=str(error) or type(error).__name__)
-        return unavailable("the database does not answer")
+        return unavailable("the database is not available")
     log.error("callback failed", exc_info=error)
-    return Problem(500, "Internal error", "this is our mistake; it has been logged")
+    return Problem(500, "Internal error", "an unexpected error, which has been logged")
 
 
 class Callback:
-    """What a callback is answered with, by the protocol and by the endpoint.
+    """Reads callbacks and builds their responses, for the protocol and for the endpoint.
 
-    `submit` hands reports to the writer that commits them. `on_problem` is called with the status of each answer that
-    is no success.
+    `submit` hands reports to the writer that commits them. `on_problem` is called with the status of each response that
+    is not a success.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Callback:
         self._signatures = signatures
         self._on_problem = on_problem
         self._headers: Headers = []
-        self._head = _OK  # with these headers
+        self._head = _OK  # including these headers
 
     def read(self, body: bytes | bytearray, signature: bytes) -> tuple[list[DeliveryReport], int]:
         """Check the signature and decode the reports, as `decode` does. Raises Problem 400, 401."""
@@ -112,16 +112,16 @@ class Callback:
         return decode(body)
 
     def problem(self, error: Exception) -> Problem:
-        """The answer to reports that were not committed; it is counted."""
+        """The problem response for reports that were not committed; it is counted."""
         problem = problem_of(error)
         self._on_problem(problem.status)
         return problem
 
-    def answer(self, result: Outcome | Exception, foreign: int, headers: Headers, *, keep: bool) -> bytes:
-        """The answer as it goes over the wire, with these headers before its own; `keep` the connection afterwards?"""
+    def response(self, result: Outcome | Exception, foreign: int, headers: Headers, *, keep: bool) -> bytes:
+        """The bytes of the response, with `headers` first; `keep`: the connection stays open."""
         if isinstance(result, Exception):
             return raw(self.problem(result), headers, keep=keep)
-        if headers is not self._headers:  # the server makes them anew each second
+        if headers is not self._headers:  # the server replaces them each second
             self._headers = headers
             self._head = _OK + b"".join(b"%s: %s\r\n" % header for header in headers)
         body = encode(result, foreign)
@@ -129,9 +129,9 @@ class Callback:
         return b"%s%scontent-length: %d\r\n\r\n%s" % (self._head, close, len(body), body)
 
     async def endpoint(self, request: Request) -> Response:
-        """`POST /callback` on a connection that `ConnectionProtocol` has given to uvicorn."""
+        """`POST /callback` on a connection that `ConnectionProtocol` has handed over to uvicorn."""
         try:
-            body = await read_body(request, MOST_BYTES)
+            body = await read_body(request, MAX_BYTES)
             reports, foreign = self.read(body, request.headers.get(HEADER, "").encode("latin-1"))
             outcome = await self._write(reports)
         except Exception as error:

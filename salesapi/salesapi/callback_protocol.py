@@ -1,18 +1,18 @@
 """HTTP/1.1 for `POST /callback` alone, from the socket to the report writer and back.
 
-A web server makes a scope, a task, an event and a timer for each request, and writes each answer in two pieces. That
-is most of what a callback costs; here it is a parser, the writer, and one write. The states of a connection:
+A web server creates a scope, a task, an event and a timer for each request, and writes each response in two parts. That
+is most of the cost of a callback; here it is a parser, the writer, and one write. The states of a connection:
 
-    IDLE --------- a request begins -------> RECEIVING
-    IDLE --------- another kind of request > GIVEN_BACK (to ConnectionProtocol)
-    RECEIVING ---- it is complete ---------> COMMITTING
-    COMMITTING --- answered, the last one -> IDLE, or RECEIVING if another has begun meanwhile
-    COMMITTING --- nothing more is taken --> ENDING (the client sends no more, or its next request was refused)
-    COMMITTING, ENDING -- the last answer -> CLOSED, or LINGERING if it is a refusal
+    IDLE --------- a request starts -------> RECEIVING
+    IDLE --------- another kind of request > HANDED_BACK (to ConnectionProtocol)
+    RECEIVING ---- request complete -------> COMMITTING
+    COMMITTING --- last response written --> IDLE, or RECEIVING if another request has started meanwhile
+    COMMITTING --- input ends -------------> ENDING (the client sent EOF, or its next request was refused)
+    COMMITTING, ENDING -- last response ---> CLOSED, or LINGERING after a refusal
     RECEIVING ---- refused ----------------> LINGERING
     LINGERING ---- after some seconds -----> CLOSED
 
-In COMMITTING and ENDING one request is with the writer; those that came in after it wait, and are answered in order.
+In COMMITTING and ENDING one request is with the writer; later ones are queued and answered in order.
 `_leave` enters the last three.
 """
 
@@ -30,17 +30,17 @@ from common.auth.signatures import HEADER
 from common.web.problems import Problem
 from common.web.protocol import HEAD_TOO_LARGE, MOST_HEAD, NOT_HTTP, SHUTDOWN_GRACE, TOO_SLOW, linger
 from common.web.requests import too_large
-from salesapi.salesapi.callback import MOST_BYTES, Callback
+from salesapi.salesapi.callback import MAX_BYTES, Callback
 
-BEGINNINGS = (b"POST /callback ", b"POST /callback?")  # of the requests that are answered here
+PREFIXES = (b"POST /callback ", b"POST /callback?")  # of the requests that this protocol serves
 _PATH = b"/callback"
 _SIGNATURE = HEADER.lower().encode()
-_MOST_WAITING = 64  # requests on a connection, sent before the first was answered
-_KEEP_ALIVE = 75.0  # seconds; longer than clients keep theirs, or a request may meet a connection being closed
+_MAX_QUEUED = 64  # pipelined requests on a connection
+_KEEP_ALIVE = 75.0  # seconds; longer than clients keep theirs, else a request may be sent to a closing connection
 
 
 class State(Enum):
-    """Where a connection is; see the top of this module."""
+    """The state of a connection; see the top of this module."""
 
     IDLE = auto()
     RECEIVING = auto()
@@ -48,32 +48,33 @@ class State(Enum):
     ENDING = auto()
     LINGERING = auto()
     CLOSED = auto()
-    GIVEN_BACK = auto()
+    HANDED_BACK = auto()
 
 
-# A global is found several times faster than a member of an Enum, and each callback needs a dozen.
-IDLE, RECEIVING, COMMITTING, ENDING, LINGERING, CLOSED, GIVEN_BACK = State
-_TAKES_IN = (IDLE, RECEIVING, COMMITTING)
-_OVER = (LINGERING, CLOSED, GIVEN_BACK)
+# Reading a global is several times faster than reading an Enum member, and each callback needs a dozen.
+IDLE, RECEIVING, COMMITTING, ENDING, LINGERING, CLOSED, HANDED_BACK = State
+_RECEIVES = (IDLE, RECEIVING, COMMITTING)
+_ENDED = (LINGERING, CLOSED, HANDED_BACK)
 
 
 class _Request:
-    """A request that comes in, or has come in."""
+    """A request, complete or being received."""
 
-    url = b""
-    signature = b""
-    keep_alive = True  # the client wants the connection kept after the answer
-    foreign = 0  # reports that name no message of ours
+    __slots__ = ("body", "foreign", "keep_alive", "signature", "started", "url")
 
-    def __init__(self, began: float) -> None:
-        self.began = began  # on the loop's clock
+    def __init__(self, started: float) -> None:
+        self.started = started  # on the loop's clock
+        self.url = b""
+        self.signature = b""
         self.body = bytearray()
+        self.keep_alive = True  # the client wants to keep the connection
+        self.foreign = 0  # reports whose message id was not issued by us
 
 
 class CallbackProtocol(asyncio.Protocol):
-    """One connection; its requests are answered in their order.
+    """One connection; its requests are answered in order.
 
-    `give_back` is called with the beginning of a request that is not plainly a callback, and whether the server ends.
+    `hand_back` is called with the first bytes of a request that is not a callback, and whether the server is stopping.
     """
 
     def __init__(
@@ -81,30 +82,30 @@ class CallbackProtocol(asyncio.Protocol):
         callback: Callback,
         server_state: ServerState,
         request_timeout: float,
-        give_back: Callable[[bytes, bool], None],
+        hand_back: Callable[[bytes, bool], None],
     ) -> None:
         self._callback = callback
         self._server = server_state
         self._request_timeout = request_timeout
-        self._give_back = give_back
+        self._hand_back = hand_back
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
         self._transport: Any = None
         self._state = IDLE
-        self._last_heard = self._loop.time()
+        self._last_received = self._loop.time()
         self._incoming: _Request | None = None
-        self._received = 0  # bytes of it
-        self._committing: _Request | None = None  # with the writer, or the last that was
-        self._waiting: deque[_Request | Problem] = deque()  # a Problem refuses, as the last, what came in
-        self._other = b""  # beginning of a request that is not plainly a callback
-        self._is_unread = False  # the client does not read its answers
-        self._is_stopping = False  # the server ends: the next answer is the last
+        self._received = 0  # bytes of the incoming request
+        self._committing: _Request | None = None  # with the writer, or the last one that was
+        self._queued: deque[_Request | Problem] = deque()  # a Problem refuses a request, and is the last
+        self._other = b""  # first bytes of a request that is not a callback
+        self._is_unread = False  # the client does not read its responses
+        self._is_stopping = False  # the server is stopping: the next response is the last
 
     # asyncio.Protocol
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
-        self._server.connections.add(self)  # type: ignore[arg-type]  # it asks them for shutdown() only
+        self._server.connections.add(self)  # type: ignore[arg-type]  # only shutdown() is called on it
         self._loop.call_later(min(_KEEP_ALIVE, self._request_timeout), self._check_time)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -112,13 +113,13 @@ class CallbackProtocol(asyncio.Protocol):
         self._leave(CLOSED)
 
     def data_received(self, data: bytes) -> None:
-        self._last_heard = self._loop.time()
-        if self._state not in _TAKES_IN:
+        self._last_received = self._loop.time()
+        if self._state not in _RECEIVES:
             return
-        if self._incoming is None and (self._other or not data.startswith(BEGINNINGS)):
+        if self._incoming is None and (self._other or not data.startswith(PREFIXES)):
             self._other += data
-            self._transport.pause_reading()  # until all before it is answered
-            self._give_back_if_idle()
+            self._transport.pause_reading()  # until the requests before it are answered
+            self._hand_back_if_idle()
             return
         self._received += len(data)
         try:
@@ -128,35 +129,35 @@ class CallbackProtocol(asyncio.Protocol):
         if self._incoming is not None and self._received > MOST_HEAD:
             if not self._incoming.body:
                 self._refuse(HEAD_TOO_LARGE)
-            elif self._received > MOST_BYTES + MOST_HEAD:
-                self._refuse(too_large(MOST_BYTES))
+            elif self._received > MAX_BYTES + MOST_HEAD:
+                self._refuse(too_large(MAX_BYTES))
 
     def eof_received(self) -> bool:
-        """Whoever sends no more may still wait for answers."""
-        self._take_no_more()
+        """Answer what was received: the client may still wait for responses."""
+        self._stop_receiving()
         return self._state is ENDING
 
     def pause_writing(self) -> None:
-        """Who does not read its answers is not asked for more."""
+        """Stop reading from a client that does not read its responses."""
         self._is_unread = True
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         self._is_unread = False
         self._resume_reading()
-        self._give_back_if_idle()
+        self._hand_back_if_idle()
 
     # uvicorn
 
     def shutdown(self) -> None:
-        """The server ends: what has come in is answered, and what is on its way, as the last."""
+        """Answer the requests that were received or are being received, then close."""
         self._is_stopping = True
         self._loop.call_later(SHUTDOWN_GRACE, self._close_if_idle)
 
     # httptools
 
     def on_message_begin(self) -> None:
-        self._incoming = _Request(self._last_heard)
+        self._incoming = _Request(self._last_received)
         if self._state is IDLE:
             self._state = RECEIVING
 
@@ -181,42 +182,42 @@ class CallbackProtocol(asyncio.Protocol):
         self._received = 0
         assert request is not None
         if self._parser.should_upgrade():
-            return  # the parser raises this next, and it is refused
+            return  # the parser raises next, and the request is refused
         if request.url.partition(b"?")[0] != _PATH or self._parser.get_method() != b"POST":
-            self._take_no_more()  # something else, in one piece with a callback: rare enough to be asked for once more
-        elif len(request.body) > MOST_BYTES:
-            self._refuse(too_large(MOST_BYTES))
+            self._stop_receiving()  # pipelined behind a callback: too rare to serve, the client repeats it
+        elif len(request.body) > MAX_BYTES:
+            self._refuse(too_large(MAX_BYTES))
         else:
             request.keep_alive = self._parser.should_keep_alive()
-            self._take(request)
+            self._enqueue(request)
 
-    # The requests.
+    # Requests
 
-    def _take(self, request: _Request | Problem) -> None:
-        """Answer this, in its turn."""
+    def _enqueue(self, request: _Request | Problem) -> None:
+        """Answer the request after those before it."""
         if self._state is COMMITTING:
-            self._waiting.append(request)
-            if len(self._waiting) == _MOST_WAITING:
+            self._queued.append(request)
+            if len(self._queued) == _MAX_QUEUED:
                 self._transport.pause_reading()
-        elif self._state in _TAKES_IN:
+        elif self._state in _RECEIVES:
             self._state = COMMITTING
             if not self._commit(request):
-                self._rest()
+                self._finish_queue()
 
     def _refuse(self, problem: Problem) -> None:
-        """Answer this in its turn, as the last."""
-        self._take(problem)
-        self._take_no_more()
+        """Refuse a request after answering those before it, and end the connection."""
+        self._enqueue(problem)
+        self._stop_receiving()
 
-    def _take_no_more(self) -> None:
-        """Take in nothing more; what has come in is answered."""
+    def _stop_receiving(self) -> None:
+        """Receive no more requests; those received are answered."""
         if self._state is COMMITTING:
             self._state = ENDING
-        elif self._state in _TAKES_IN:
+        elif self._state in _RECEIVES:
             self._leave(CLOSED)
 
     def _commit(self, request: _Request | Problem) -> bool:
-        """Hand the reports to the writer; False if they are answered already, with why they are not committed."""
+        """Hand the reports to the writer; False if the request was answered with a problem instead."""
         if isinstance(request, Problem):
             self._answer(request, LINGERING)
             return False
@@ -230,49 +231,49 @@ class CallbackProtocol(asyncio.Protocol):
         return True
 
     def _committed(self, result: Outcome | Exception) -> None:
-        """The reports are committed, or could not be: answer, and go on to the requests that wait."""
+        """Answer the request that the writer has finished, and continue with the queued ones."""
         assert self._committing is not None
         self._answer(result, self._end_after(self._committing))
-        while self._waiting:  # those that are refused at once must not pile up on the stack
-            request = self._waiting.popleft()
-            if len(self._waiting) == _MOST_WAITING - 1:
+        while self._queued:  # a loop, since requests that are refused at once would recurse
+            request = self._queued.popleft()
+            if len(self._queued) == _MAX_QUEUED - 1:
                 self._resume_reading()
             if self._commit(request):
                 return
-        self._rest()
+        self._finish_queue()
 
-    def _rest(self) -> None:
-        """All that has come in is answered."""
+    def _finish_queue(self) -> None:
+        """Continue after the last queued request was answered."""
         if self._state is COMMITTING:
             self._state = IDLE if self._incoming is None else RECEIVING
             if self._other:
-                self._give_back_if_idle()
+                self._hand_back_if_idle()
 
     def _end_after(self, request: _Request) -> State | None:
-        """How the connection ends after the answer to this request; None if it does not."""
+        """The state that ends the connection after this response; None if it stays open."""
         ends = self._state is ENDING or self._is_stopping
-        if request.keep_alive and (self._waiting or not ends):
+        if request.keep_alive and (self._queued or not ends):
             return None
-        is_refused = self._waiting and isinstance(self._waiting[-1], Problem)
+        is_refused = self._queued and isinstance(self._queued[-1], Problem)
         return LINGERING if is_refused else CLOSED
 
     def _answer(self, result: Outcome | Exception, end: State | None) -> None:
-        """Write the answer to the request that was with the writer, all of it at once; then end as told."""
+        """Write the whole response at once, then enter the state `end`, if any."""
         if self._transport.is_closing():
             self._leave(CLOSED)
             return
         foreign = self._committing.foreign if self._committing else 0
         headers = self._server.default_headers  # the date
-        self._transport.write(self._callback.answer(result, foreign, headers, keep=end is None))
+        self._transport.write(self._callback.response(result, foreign, headers, keep=end is None))
         if end is not None:
             self._leave(end)
 
-    # The connection.
+    # Connection
 
     def _leave(self, state: State) -> None:
         """Enter one of the last states."""
         self._state = state
-        self._waiting.clear()
+        self._queued.clear()
         if state is LINGERING:
             linger(self._transport)
         elif state is CLOSED:
@@ -280,14 +281,14 @@ class CallbackProtocol(asyncio.Protocol):
         else:
             self._server.connections.discard(self)
             self._transport.resume_reading()
-            self._give_back(self._other, self._is_stopping)
+            self._hand_back(self._other, self._is_stopping)
 
-    def _give_back_if_idle(self) -> None:
+    def _hand_back_if_idle(self) -> None:
         if self._other and self._state is IDLE and not self._is_unread:
-            self._leave(GIVEN_BACK)
+            self._leave(HANDED_BACK)
 
     def _resume_reading(self) -> None:
-        if not (self._is_unread or self._other or len(self._waiting) >= _MOST_WAITING):
+        if not (self._is_unread or self._other or len(self._queued) >= _MAX_QUEUED):
             self._transport.resume_reading()
 
     def _close_if_idle(self) -> None:
@@ -295,18 +296,18 @@ class CallbackProtocol(asyncio.Protocol):
             self._leave(CLOSED)
 
     def _check_time(self) -> None:
-        """Has the client had its time: for a request that is coming in, or to send another?"""
-        if self._state in _OVER:
+        """Refuse a request that takes too long, and close a connection that is idle too long."""
+        if self._state in _ENDED:
             return
         now = self._loop.time()
-        rest = self._request_timeout
+        remaining = self._request_timeout
         if self._state is IDLE:
-            rest = self._last_heard + _KEEP_ALIVE - now
+            remaining = self._last_received + _KEEP_ALIVE - now
         elif self._state is RECEIVING and self._incoming is not None:
-            rest += self._incoming.began - now
-        if rest > 0:
-            self._loop.call_later(min(rest, self._request_timeout), self._check_time)
+            remaining += self._incoming.started - now
+        if remaining > 0:
+            self._loop.call_later(min(remaining, self._request_timeout), self._check_time)
         elif self._state is RECEIVING:
             self._refuse(TOO_SLOW)
         else:
-            self._transport.abort()  # also if there are answers that it has not read
+            self._transport.abort()  # also with responses that the client has not read

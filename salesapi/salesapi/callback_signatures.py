@@ -1,4 +1,4 @@
-"""Only the carrier may report: callbacks are signed with a secret that it and we know."""
+"""Verify the signatures of callbacks, made with a secret shared with the carrier."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ log = structlog.get_logger()
 
 
 class Signatures:
-    """Checks callbacks against the secrets that count now; with none, all pass. `refused` counts those that did not."""
+    """Checks callbacks against the valid secrets; without secrets all pass. `refused` counts invalid signatures."""
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
         self._secrets = [signatures.Secret(secret) for secret in secrets]
@@ -20,7 +20,7 @@ class Signatures:
         self.refused = 0
 
     def check(self, header: bytes, body: bytes | bytearray) -> None:
-        """Raise Problem 401 unless the body was signed with one of the secrets, just now."""
+        """Raise Problem 401 unless the body was signed recently with one of the secrets."""
         if not self._secrets or not (fault := signatures.signature_error(self._secrets, header, body)):
             return
         self.refused += 1

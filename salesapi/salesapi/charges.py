@@ -1,4 +1,4 @@
-"""The fast way of an outbox entry to ds: a job, sent as soon as the step that owes it is committed."""
+"""Send outbox entries to ds as jobs, as soon as they are committed."""
 
 from collections.abc import Sequence
 
@@ -13,23 +13,23 @@ from common.topology import CHARGES, DEDUCT_CREDIT, GENERAL_QUEUE
 
 log = structlog.get_logger()
 
-_PERIOD = 0.025  # seconds between two jobs: news of credit are that much later, and cost a job each no more
+_PERIOD = 0.025  # seconds between two jobs: credit updates are delayed by this much, but share a job
 
 
 def charge_batcher(jobs: JobQueue) -> Batcher[Entry]:
-    """Takes entries that were just committed; those it loses are relayed from the outbox."""
+    """A batcher for committed entries; entries that it loses are relayed from the outbox."""
 
-    async def send_some(entries: list[Entry]) -> None:
+    async def send_batch(entries: list[Entry]) -> None:
         await send(jobs, entries)
 
-    return Batcher(send_some, period=_PERIOD)
+    return Batcher(send_batch, period=_PERIOD)
 
 
 async def send(jobs: JobQueue, entries: Sequence[Entry]) -> None:
-    """Send entries as one job; if Redis is away, leave them to the relay."""
+    """Send entries as one job; if Redis is unavailable, they are relayed later."""
     counters[CHARGES] += len(entries)
     try:
         with tracing.span("send charges", campaigns=(entry.bulksms_id for entry in entries), entries=len(entries)):
             await jobs.send(GENERAL_QUEUE, DEDUCT_CREDIT, [entry.as_job() for entry in entries])
     except JobsUnavailableError as error:
-        log.warning("charges wait in the outbox", entries=len(entries), reason=str(error))
+        log.warning("charges not sent, they remain in the outbox", entries=len(entries), reason=str(error))

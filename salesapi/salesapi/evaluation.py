@@ -1,4 +1,4 @@
-"""The job that samples a live system: a campaign, its workspace's credit, and the processes of this machine."""
+"""Sample a running system: a campaign, its workspace's credit, and the processes of this machine."""
 
 import asyncio
 import multiprocessing
@@ -16,17 +16,17 @@ from local.evaluation.report import write
 from local.evaluation.sampling import Evaluation, Progress, Sampler
 from rpc.client import RpcClient
 
-LONGEST = 300  # seconds; also how long the jobs of a worker that was killed are held back, whatever they do
+MAX_SECONDS = 300  # also bounds how long arq holds back the jobs of a killed worker
 _PERIOD = 0.2  # seconds between samples
 
 
 async def sample(salesdb: Database, rpc: RpcClient, settings: Settings, bulksms_id: UUID, seconds: float) -> str | None:
     """Sample for `seconds`; returns the path of the report, under DATA_DIR.
 
-    None if there is no such campaign, or nothing could be seen of it in that time.
+    None if the campaign does not exist, or no sample could be taken in that time.
     """
 
-    async def look() -> Progress:
+    async def read_progress() -> Progress:
         campaign = await campaigns.get(salesdb, bulksms_id)
         credit = await rpc.get_workspace_credit(campaign.workspace_id)
         return Progress(
@@ -42,17 +42,17 @@ async def sample(salesdb: Database, rpc: RpcClient, settings: Settings, bulksms_
         await campaigns.get(salesdb, bulksms_id)
     except CampaignNotFoundError:
         return None
-    sampler = Sampler(Processes(settings), look, _PERIOD)
+    sampler = Sampler(Processes(settings), read_progress, _PERIOD)
     with suppress(TimeoutError):
-        await asyncio.wait_for(sampler.run(), min(seconds, LONGEST))
+        await asyncio.wait_for(sampler.run(), min(seconds, MAX_SECONDS))
     folder = settings.data_path / "evaluation" / f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}-{bulksms_id}"
     evaluation = Evaluation("campaign", str(bulksms_id), sampler.samples)
     if not sampler.samples:
         return None
-    # In a process of its own: to draw takes a second, and this one has messages to send.
-    drawing = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+    # In a separate process: plotting takes a second, and would block the sending of messages.
+    executor = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
     try:
-        report = await asyncio.get_running_loop().run_in_executor(drawing, write, folder, [evaluation])
+        report = await asyncio.get_running_loop().run_in_executor(executor, write, folder, [evaluation])
     finally:
-        drawing.shutdown(wait=False)
+        executor.shutdown(wait=False)
     return str(report)

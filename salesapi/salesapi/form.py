@@ -1,4 +1,4 @@
-"""The multipart body of an upload: read as it comes, each part bounded, its texts UTF-8 and nothing else."""
+"""Read the multipart body of an upload as a stream; each part is limited in size, text fields must be UTF-8."""
 
 from collections.abc import AsyncGenerator
 
@@ -10,12 +10,12 @@ from starlette.requests import Request
 from common.web.problems import Problem
 from common.web.requests import check_body, too_large
 
-_MOST_FIELDS = 10
-_MOST_BYTES = 64 * 1024  # of a field that is no file
+_MAX_FIELDS = 10
+_MAX_FIELD_BYTES = 64 * 1024  # of a field that is not a file
 
 
 class _Parser(MultiPartParser):
-    """Starlette's, which takes what is no UTF-8 for Latin-1, and what is cut off for the whole."""
+    """Starlette's parser, which also rejects fields that are not UTF-8 and detects truncated bodies."""
 
     is_complete = False
 
@@ -35,19 +35,23 @@ class _Parser(MultiPartParser):
 
 
 async def read_form(request: Request, max_bytes: int) -> FormData:
-    """The fields of a body of up to `max_bytes`; a file is spooled to disk as it comes in. The caller closes it.
+    """The fields of a body of up to `max_bytes`; a file is spooled to disk. The caller closes the form.
 
     Raises Problem 400, 413, 415.
     """
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data":
-        raise Problem(415, "Not multipart", "send multipart/form-data: curl does with -F, a form with enctype")
+        raise Problem(415, "Not multipart", "send multipart/form-data (curl: -F, HTML form: enctype)")
     charset = options.get(b"charset", b"utf-8").lower()
     if charset not in (b"utf-8", b"utf8"):
-        raise Problem(415, "Charset not supported", f"{charset.decode('latin-1')!r} is not taken here: send UTF-8")
+        raise Problem(415, "Charset not supported", f"{charset.decode('latin-1')!r} is not supported: send UTF-8")
     check_body(request, max_bytes)
     parser = _Parser(
-        request.headers, _bounded(request, max_bytes), max_files=1, max_fields=_MOST_FIELDS, max_part_size=_MOST_BYTES
+        request.headers,
+        _bounded(request, max_bytes),
+        max_files=1,
+        max_fields=_MAX_FIELDS,
+        max_part_size=_MAX_FIELD_BYTES,
     )
     try:
         form = await parser.parse()

@@ -1,4 +1,4 @@
-"""Puts the salesapi process together: connections, background tasks, and the handlers that are given them."""
+"""The salesapi process: connections, background tasks and handlers."""
 
 from typing import Any
 
@@ -28,13 +28,13 @@ from salesapi.salesapi.endpoints.create import CreateEndpoint
 from salesapi.salesapi.endpoints.lifecycle import LifecycleEndpoints
 from salesapi.salesapi.metrics import CallbackMetrics, on_flush, on_problem
 from salesapi.salesapi.operations import all_routes, operations
-from salesapi.salesapi.progress import ProgressNews
+from salesapi.salesapi.progress import ProgressPublisher
 
-_WRITERS = 2  # flushes under way at once
+_WRITERS = 2  # concurrent flushes
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or Ctrl-C; reports that were taken are committed first."""
+    """Serve until SIGTERM or Ctrl-C; reports in the buffer are committed before the end."""
     run("salesapi", settings, _main)
 
 
@@ -47,14 +47,14 @@ async def _main(runtime: Runtime) -> None:
     keyring = Keyring(rpc.verify_key, host, settings.key_cache_ttl)
     limiter = runtime.own(Limiter.connect(settings.redis_url, settings.rate_limit, settings.rate_burst))
     charges = charge_batcher(jobs)
-    progress = ProgressNews(salesdb, runtime.broadcast)
+    progress = ProgressPublisher(salesdb, runtime.broadcast)
     http, callbacks = HttpMetrics(runtime.registry), CallbackMetrics(runtime.registry)
     writer = ReportWriter(
         salesdb,
         buffer=settings.callback_buffer,
         flush=settings.callback_flush,
         on_entries=charges.add,
-        on_moved=progress.add,
+        on_changed=progress.add,
         on_flush=on_flush(http, callbacks),
     )
     callbacks.waiting.set_function(lambda: writer.waiting)
@@ -66,7 +66,12 @@ async def _main(runtime: Runtime) -> None:
     runtime.task_once("key warning", keyring.warn_if_open)
     callback = Callback(writer, Signatures(settings.callback_keys), on_problem(http))
     runner = CampaignRunner(
-        salesdb, rpc, jobs, batch=settings.send_batch, lanes=settings.send_concurrency, on_entries=charges.add
+        salesdb,
+        rpc,
+        jobs,
+        batch_size=settings.send_batch,
+        concurrency=settings.send_concurrency,
+        on_entries=charges.add,
     )
     create = CreateEndpoint(
         salesdb,
@@ -99,10 +104,9 @@ async def _main(runtime: Runtime) -> None:
 
 
 def _for_dashboard(app: Any, origins: str) -> CORSMiddleware:
-    """Lets the dashboard, a page of webapi, call this service from the browser.
+    """CORS headers for the dashboard, a page of webapi that calls this service from the browser.
 
-    It stands before all else, since a browser asks without a key whether it may ask, and shows a page no refusal that
-    lacks its headers.
+    Outermost middleware: preflight requests carry no key, and a browser hides error responses without these headers.
     """
     return CORSMiddleware(
         app,

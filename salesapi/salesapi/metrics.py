@@ -1,4 +1,4 @@
-"""The metrics of salesapi and its worker: callbacks by flush, the worker's schedule, and the state that all share."""
+"""Metrics of salesapi and its worker: callbacks by flush, the worker's schedule, and the shared state."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,12 +17,12 @@ _PATH = "/callback"
 
 
 class CallbackMetrics:
-    """The callback writer, a flush at a time: counting each report would cost what group commit has saved."""
+    """Metrics of the report writer, updated once per flush: counting each report would cost what group commit saves."""
 
     def __init__(self, metrics: CollectorRegistry) -> None:
         reports = Counter(
             "bulksms_reports_total",
-            "Delivery reports by what became of them: applied, stale (nothing new), unknown, failed (not committed).",
+            "Delivery reports by outcome: applied, stale (no greater status), unknown, failed (not committed).",
             ["outcome"],
             registry=metrics,
         )
@@ -31,40 +31,45 @@ class CallbackMetrics:
         )
         self.flush_reports = Histogram(
             "bulksms_flush_reports",
-            "Reports that shared one commit: the load sets it, up to CALLBACK_FLUSH.",
+            "Reports per commit; grows with the load, up to CALLBACK_FLUSH.",
             buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000),
             registry=metrics,
         )
         self.flush_seconds = Histogram(
-            "bulksms_flush_seconds", "One flush: its UPDATE and its commit.", buckets=LATENCY_BUCKETS, registry=metrics
+            "bulksms_flush_seconds",
+            "Duration of a flush: UPDATE and commit.",
+            buckets=LATENCY_BUCKETS,
+            registry=metrics,
         )
         self.lag = Histogram(
             "bulksms_callback_lag_seconds",
-            "From the carrier's timestamp of the first report in a flush (the one that waited longest) to its commit.",
+            "From the carrier's timestamp of the first report in a flush (the oldest) to its commit.",
             buckets=(*LATENCY_BUCKETS, 30.0, 60.0, 300.0, 3600.0),
             registry=metrics,
         )
         self.waiting = Gauge(
             "bulksms_reports_waiting",
-            "Reports taken and not yet committed; at CALLBACK_BUFFER the answer is 503.",
+            "Reports received and not yet committed; at CALLBACK_BUFFER the response is 503.",
             registry=metrics,
         )
 
 
 class StateMetrics:
-    """What all processes share, as salesdb and Redis have it. Every sales worker shows the same: take the max."""
+    """Shared state from salesdb and Redis; every sales worker exports the same values, so aggregate with max."""
 
     def __init__(self, metrics: CollectorRegistry) -> None:
-        self.jobs = Gauge("bulksms_jobs_waiting", "Jobs that are due and not begun.", ["queue"], registry=metrics)
+        self.jobs = Gauge("bulksms_jobs_waiting", "Jobs that are due and not started.", ["queue"], registry=metrics)
         self.oldest_job = Gauge(
-            "bulksms_jobs_oldest_seconds", "How long the first of them has waited.", ["queue"], registry=metrics
+            "bulksms_jobs_oldest_seconds", "Age of the oldest waiting job.", ["queue"], registry=metrics
         )
         self.outbox_entries = Gauge(
             "bulksms_outbox_entries", "Charges and releases that ds has not settled.", registry=metrics
         )
-        self.outbox_credits = Gauge("bulksms_outbox_credits", "Their amount.", registry=metrics)
+        self.outbox_credits = Gauge(
+            "bulksms_outbox_credits", "Credits of the unsettled outbox entries.", registry=metrics
+        )
         self.outbox_oldest = Gauge(
-            "bulksms_outbox_oldest_seconds", "How long the oldest of them has waited.", registry=metrics
+            "bulksms_outbox_oldest_seconds", "Age of the oldest unsettled outbox entry.", registry=metrics
         )
         self.campaigns = Gauge("bulksms_campaigns", "Campaigns by status.", ["status"], registry=metrics)
         self.messages = Gauge(
@@ -76,7 +81,7 @@ class StateMetrics:
 
 
 class SendingMetrics:
-    """What the sales worker does on its schedule."""
+    """Metrics of the sales worker's schedule."""
 
     def __init__(self, metrics: CollectorRegistry) -> None:
         self.relayed = Counter(
@@ -86,13 +91,13 @@ class SendingMetrics:
         )
         self.expired = Counter(
             "bulksms_messages_expired_total",
-            "Messages made undelivered since no report came within their validity.",
+            "Messages marked undelivered because no final report arrived within their validity.",
             registry=metrics,
         )
 
 
 def on_flush(http: HttpMetrics, callbacks: CallbackMetrics) -> Callable[[Flush], None]:
-    """Counts a flush, and the requests that it has answered."""
+    """An observer that counts flushes and the callbacks they answer."""
 
     answered = http.counter("POST", _PATH, 200)
 
@@ -109,7 +114,7 @@ def on_flush(http: HttpMetrics, callbacks: CallbackMetrics) -> Callable[[Flush],
             callbacks.unknown.inc(flush.unknown)
         campaigns = (report.bulksms_id for report in flush.reports)
         with tracing.span("commit reports", campaigns=campaigns, seconds=flush.seconds, reports=len(flush.reports)):
-            pass  # it is over: the span only reports it
+            pass  # the flush has ended: the span only records it
         if flush.reports and (reported_at := flush.reports[0].reported_at):
             late = (datetime.now(UTC) - reported_at).total_seconds()
             callbacks.lag.observe(max(0.0, late))  # the carrier's clock may be ahead of ours
@@ -118,12 +123,12 @@ def on_flush(http: HttpMetrics, callbacks: CallbackMetrics) -> Callable[[Flush],
 
 
 def on_problem(http: HttpMetrics) -> Callable[[int], None]:
-    """Counts a callback that was answered with a problem."""
+    """An observer that counts callbacks answered with a problem."""
     return lambda status: http.counter("POST", _PATH, status).inc()
 
 
 def state_reader(salesdb: Database, jobs: JobQueue, state: StateMetrics) -> list[Refresh]:
-    """What reads the shared state: each by itself, so that one part that is away hides nothing of the other."""
+    """Readers of the shared state, one per dependency, so that each works while the other is unavailable."""
 
     async def queues() -> None:
         for queue in QUEUES:
@@ -132,13 +137,13 @@ def state_reader(salesdb: Database, jobs: JobQueue, state: StateMetrics) -> list
             state.oldest_job.labels(queue).set(waiting.oldest)
 
     async def database() -> None:
-        now = await totals.read(salesdb)
-        for campaign_status, campaigns in now.campaigns.items():
+        current = await totals.read(salesdb)
+        for campaign_status, campaigns in current.campaigns.items():
             state.campaigns.labels(campaign_status).set(campaigns)
-        for status, messages in now.messages.items():
+        for status, messages in current.messages.items():
             state.messages.labels(status).set(messages)
-        state.outbox_entries.set(now.unsettled)
-        state.outbox_credits.set(float(now.unsettled_credits))
-        state.outbox_oldest.set(now.oldest_unsettled)
+        state.outbox_entries.set(current.unsettled)
+        state.outbox_credits.set(float(current.unsettled_credits))
+        state.outbox_oldest.set(current.oldest_unsettled)
 
     return [queues, database]

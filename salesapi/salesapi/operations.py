@@ -1,4 +1,4 @@
-"""What salesapi does, one entry for each operation: its routes and its OpenAPI document are made of these."""
+"""The operations of salesapi, from which its routes and its OpenAPI document are generated."""
 
 from collections.abc import Sequence
 
@@ -29,15 +29,15 @@ from salesapi.salesapi.schemas import (
     WrongState,
 )
 
-_ONCE = {
+_IDEMPOTENCY_KEY = {
     "Idempotency-Key": {
         "type": "string",
         "pattern": "^[ -~]{1,200}$",
-        "description": "a request that is sent again under its key gets the answer that it got first",
+        "description": "a request that is repeated with its key gets the first response again",
     }
 }
 
-_SIGNED = {
+_SIGNATURE = {
     "X-Signature": {
         "type": "string",
         "pattern": "^t=[0-9]+,v1=[0-9a-f]{64}$",
@@ -45,7 +45,7 @@ _SIGNED = {
     }
 }
 
-DESCRIPTION = "Campaigns: make one of a CSV, run it, see what becomes of it. Errors are RFC 9457."
+DESCRIPTION = "Campaigns: create one from a CSV, run it, follow its progress. Errors are RFC 9457."
 
 
 def operations(
@@ -55,34 +55,34 @@ def operations(
     callback: Callback,
     shared: Sequence[Operation],
 ) -> tuple[Operation, ...]:
-    """All that salesapi does; `shared`: what every process does."""
+    """The operations of salesapi; `shared`: those of every process."""
     return (
         Operation(
             "POST",
             "/create",
             create.endpoint,
-            "Make a campaign of a CSV of contacts and a text",
+            "Create a campaign from a CSV of contacts and a text",
             {201: CreatedView, 422: NoContacts},
             problems=(404, 413, 415),
             body=UploadForm,
             media_type="multipart/form-data",
-            headers=_ONCE,
+            headers=_IDEMPOTENCY_KEY,
         ),
         Operation(
             "POST",
             "/run",
             lifecycle.run,
-            "Start a campaign, or say when it starts; once, however often it is asked",
+            "Start a campaign, or schedule it; repeating the request starts it once",
             {202: CampaignView, 402: TooLittleCredit, 409: WrongState},
             problems=(404, 413, 415, 422),
             body=RunRequest,
-            headers=_ONCE,
+            headers=_IDEMPOTENCY_KEY,
         ),
         Operation(
             "POST",
             "/pause",
             lifecycle.pause,
-            "Take nothing more of a campaign to the carrier",
+            "Stop submitting a campaign to the carrier",
             {200: CampaignView, 409: WrongState},
             problems=(404, 413, 415),
             body=CampaignReference,
@@ -91,7 +91,7 @@ def operations(
             "POST",
             "/resume",
             lifecycle.resume,
-            "Go on with a paused campaign",
+            "Resume a paused campaign",
             {200: CampaignView, 402: TooLittleCredit, 409: WrongState},
             problems=(404, 413, 415),
             body=CampaignReference,
@@ -100,7 +100,7 @@ def operations(
             "POST",
             "/cancel",
             lifecycle.cancel,
-            "End a campaign; what has not gone to the carrier never will",
+            "Cancel a campaign; unsent messages stay unsent",
             {200: CampaignView, 409: WrongState},
             problems=(404, 413, 415),
             body=CampaignReference,
@@ -109,31 +109,33 @@ def operations(
             "POST",
             "/bulksms/{bulksms_id}/retry-failed",
             lifecycle.retry_failed,
-            "A new campaign of the contacts that one has failed to reach",
+            "Create a new campaign from the failed contacts of one",
             {201: CampaignView, 409: WrongState},
             problems=(404, 422),
-            headers=_ONCE,
+            headers=_IDEMPOTENCY_KEY,
         ),
         Operation(
             "POST",
             "/callback",
             callback.endpoint,
-            "Delivery reports of the carrier; answered when they are committed",
+            "Receive delivery reports of the carrier; answered when they are committed",
             {200: CommittedView},
             problems=(401, 413, 415),
             body=Reports,
-            headers=_SIGNED,
+            headers=_SIGNATURE,
             is_open=True,
         ),
         Operation(
-            "GET", "/bulksms", campaigns.list, "Campaigns, newest first", {200: CampaignPage}, query=CampaignsQuery
+            "GET", "/bulksms", campaigns.list, "List campaigns, newest first", {200: CampaignPage}, query=CampaignsQuery
         ),
-        Operation("GET", "/bulksms/{bulksms_id}", campaigns.get, "A campaign", {200: CampaignView}, problems=(404,)),
+        Operation(
+            "GET", "/bulksms/{bulksms_id}", campaigns.get, "Get a campaign", {200: CampaignView}, problems=(404,)
+        ),
         Operation(
             "GET",
             "/bulksms/{bulksms_id}/contacts",
             campaigns.contacts,
-            "The contacts of a campaign",
+            "List the contacts of a campaign",
             {200: ContactPage},
             problems=(404,),
             query=ContactsQuery,
@@ -142,7 +144,7 @@ def operations(
             "GET",
             "/bulksms/{bulksms_id}/rejected",
             campaigns.rejected,
-            "Rows of the upload that were not taken, and why",
+            "List the rejected rows of the upload, with reasons",
             {200: RejectedPage},
             problems=(404,),
             query=Page,
@@ -151,7 +153,7 @@ def operations(
             "GET",
             "/bulksms/{bulksms_id}/results.csv",
             campaigns.results,
-            "Every contact and what became of its message",
+            "Every contact and the status of its message, as CSV",
             {200: Text("text/csv")},
             problems=(404,),
         ),
@@ -159,7 +161,7 @@ def operations(
             "GET",
             "/bulksms/{bulksms_id}/timeline",
             campaigns.timeline,
-            "How a campaign went, for a plot",
+            "Messages by status over time, for a plot",
             {200: TimelineView},
             problems=(404,),
         ),
@@ -168,5 +170,5 @@ def operations(
 
 
 def all_routes(operations: Sequence[Operation]) -> list[BaseRoute]:
-    """The routes of the operations and of their document."""
+    """The routes of the operations and of their OpenAPI document."""
     return [*routes(operations), *openapi.routes(openapi.document("salesapi", DESCRIPTION, operations))]

@@ -1,6 +1,6 @@
-"""News of campaigns for whoever watches them: where each stands, soon after it has moved, at most four times a second.
+"""Publish the progress of campaigns after they change, at most four times a second.
 
-It is news only: webapi asks the rpc node for what is missed.
+Messages may be lost: webapi reads the current progress from the rpc node.
 """
 
 from collections.abc import Iterable
@@ -17,25 +17,25 @@ from common.topology import CAMPAIGN_CHANNEL
 
 log = structlog.get_logger()
 
-_PERIOD = 0.25  # seconds between two news of a campaign
+_PERIOD = 0.25  # seconds between two messages about a campaign
 
 
-class ProgressNews:
-    """Takes the ids of campaigns that have moved, and publishes where they stand."""
+class ProgressPublisher:
+    """Collects the ids of changed campaigns and publishes their progress."""
 
     def __init__(self, salesdb: Database, broadcast: KrispBroadcast) -> None:
         self._salesdb = salesdb
         self._broadcast = broadcast
-        self._moved: Batcher[UUID] = Batcher(self._publish, period=_PERIOD, most=10_000)
-        self.add = self._moved.add
-        self.run = self._moved.run
+        self._changed: Batcher[UUID] = Batcher(self._publish, period=_PERIOD, most=10_000)
+        self.add = self._changed.add
+        self.run = self._changed.run
 
-    async def _publish(self, moved: Iterable[UUID]) -> None:
+    async def _publish(self, changed: Iterable[UUID]) -> None:
         try:
-            for campaign in await campaigns.get_many(self._salesdb, list(set(moved))):
+            for campaign in await campaigns.get_many(self._salesdb, list(set(changed))):
                 topic = f"{campaign.workspace_id}/{campaign.id}"
                 await self._broadcast.publish(
                     CAMPAIGN_CHANNEL, topic, msgspec.json.encode(campaigns.progress(campaign))
                 )
         except Exception as error:
-            log.warning("news of campaigns not told", reason=str(error) or type(error).__name__)
+            log.warning("campaign progress not published", reason=str(error) or type(error).__name__)

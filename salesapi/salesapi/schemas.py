@@ -1,4 +1,4 @@
-"""What salesapi takes in its queries and shows in its answers: the types that are read, written and documented."""
+"""The types of salesapi's requests and responses, as they are read, written and documented."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -21,41 +21,41 @@ NextCursor = Annotated[str, Meta(description="the `cursor` of the next page")] |
 
 
 class Page(msgspec.Struct):
-    """Which part of a list."""
+    """Pagination of a list."""
 
-    cursor: Annotated[str, Meta(description="`next_cursor` of the page before")] | None = None
+    cursor: Annotated[str, Meta(description="`next_cursor` of the previous page")] | None = None
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
 
 
 class CampaignsQuery(Page):
-    """Which campaigns."""
+    """The query of the list of campaigns."""
 
     workspace_id: UUID | None = None
 
 
 class ContactsQuery(Page):
-    """Which contacts of a campaign."""
+    """The query of the contacts of a campaign."""
 
     status: SmsStatus | None = None
 
 
 class CampaignView(msgspec.Struct):
-    """A campaign: what was uploaded, what becomes of its contacts, what it costs."""
+    """A campaign: its upload, the status of its contacts, its cost."""
 
     bulksms_id: UUID
     name: str
     workspace_id: UUID
     status: CampaignStatus
-    pause_reason: Annotated[str, Meta(description="why it paused by itself")] | None
+    pause_reason: Annotated[str, Meta(description="why it was paused automatically")] | None
     message: str
     encoding: Encoding
-    segments: Annotated[int, Meta(description="of the longest of its messages")]
+    segments: Annotated[int, Meta(description="segments of the longest message")]
     rows: Annotated[int, Meta(description="accepted + rejected + duplicate")]
     accepted: int
     rejected: int
     duplicate: int
-    contacts: Annotated[dict[SmsStatus, int], Meta(description="contacts in each status; they add up to `accepted`")]
-    unsent: Annotated[int, Meta(description="contacts of a cancelled campaign that will never be sent")]
+    contacts: Annotated[dict[SmsStatus, int], Meta(description="contacts by status; the counts add up to `accepted`")]
+    unsent: Annotated[int, Meta(description="contacts of a cancelled campaign that will not be sent")]
     total_cost: Credits
     charged: Credits
     retry_of: UUID | None
@@ -93,7 +93,7 @@ class CampaignView(msgspec.Struct):
 
 
 class TimelinePointView(msgspec.Struct):
-    """Messages that had, by then, the status that they have now."""
+    """Messages that had reached their current status by the time `at`."""
 
     at: Timestamp
     sent: int
@@ -103,7 +103,7 @@ class TimelinePointView(msgspec.Struct):
 
 
 class TimelineView(msgspec.Struct):
-    """How a campaign went, and of how many contacts."""
+    """The messages of a campaign by status over time, and its number of contacts."""
 
     contacts: int
     moments: list[TimelinePointView]
@@ -117,7 +117,7 @@ class CampaignPage(msgspec.Struct):
 
 
 class ContactView(msgspec.Struct):
-    """A contact, and what became of its message."""
+    """A contact and the status of its message."""
 
     seq: int
     contact_number: Annotated[str, Meta(pattern=r"^\+[0-9]+$", description="E.164")]
@@ -136,22 +136,22 @@ class ContactPage(msgspec.Struct):
 
 
 class RejectedRowView(msgspec.Struct):
-    """A row of the file that was not taken."""
+    """A row of the file that was not accepted."""
 
-    line: Annotated[int, Meta(description="on which it starts; the header is line 1")]
+    line: Annotated[int, Meta(description="the line on which it starts; the header is line 1")]
     value: str
     reason: str
 
 
 class RejectedPage(msgspec.Struct):
-    """Rows that were not taken, in the order of the file."""
+    """Rejected rows in the order of the file."""
 
     rejected: list[RejectedRowView]
     next_cursor: NextCursor
 
 
 class CreatedView(msgspec.Struct):
-    """A new campaign: what was taken of the file, and what it will cost."""
+    """A new campaign: the accepted and rejected rows of the file, and its cost."""
 
     bulksms_id: UUID
     name: str
@@ -161,15 +161,15 @@ class CreatedView(msgspec.Struct):
     accepted: int
     rejected: int
     duplicate: int
-    rejected_rows: Annotated[list[RejectedRowView], Meta(description="the first that were not taken, duplicates too")]
+    rejected_rows: Annotated[list[RejectedRowView], Meta(description="the first rejected rows, duplicates included")]
     encoding: Encoding
-    segments: Annotated[int, Meta(description="of the longest of its messages")]
+    segments: Annotated[int, Meta(description="segments of the longest message")]
     total_segments: int
     total_cost: Credits
 
 
 class CommittedView(msgspec.Struct):
-    """How many of the reports changed a message's status, were stale, or name no message of ours."""
+    """How many reports changed a message's status, were stale, or name an unknown message."""
 
     applied: int
     stale: int
@@ -177,20 +177,20 @@ class CommittedView(msgspec.Struct):
 
 
 class TooLittleCredit(ProblemDetails):
-    """What the campaign needs, and what there is, in credits."""
+    """The credits that are needed, and those that are available."""
 
     needed: str
     available: str
 
 
 class WrongState(ProblemDetails):
-    """The campaign's status, in which this cannot be done with it."""
+    """The campaign's status, which does not allow the operation."""
 
     status_now: CampaignStatus | None = None
 
 
 class NoContacts(ProblemDetails):
-    """Where no row could be taken, the first of them."""
+    """The first rejected rows of a file without a valid row."""
 
     rejected_rows: list[RejectedRowView] = msgspec.field(default_factory=list)
 
@@ -202,7 +202,7 @@ class CampaignReference(msgspec.Struct):
 
 
 class RunRequest(msgspec.Struct):
-    """The body of `POST /run`; `scheduled_for` in ISO 8601 with its zone."""
+    """The body of `POST /run`; `scheduled_for` in ISO 8601 with a time zone."""
 
     bulksms_id: UUID
     scheduled_for: Timestamp | None = None
@@ -212,7 +212,7 @@ class UploadForm(msgspec.Struct):
     """The fields of an upload."""
 
     name: Annotated[str, Meta(min_length=1, max_length=NAME_LENGTH)]
-    message: Annotated[str, Meta(description="up to 10 segments; `{Column Name}` stands for a contact's own value")]
+    message: Annotated[str, Meta(description="up to 10 segments; `{Column Name}` is replaced by the contact's value")]
     workspace_id: UUID
     file: Annotated[
         str,
@@ -221,4 +221,4 @@ class UploadForm(msgspec.Struct):
             extra_json_schema={"format": "binary", "contentMediaType": "text/csv"},
         ),
     ]
-    scheduled_for: Annotated[Timestamp, Meta(description="when it runs by itself")] | None = None
+    scheduled_for: Annotated[Timestamp, Meta(description="when to start it automatically")] | None = None

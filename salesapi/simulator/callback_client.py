@@ -1,7 +1,7 @@
-"""An HTTP client made for one thing: many small POSTs to one address, over kept connections, as fast as it answers.
+"""An HTTP client for many small POSTs to one address over persistent connections.
 
-A connection asks for the next body by itself as soon as its last one is answered; there is no task, future or queue for
-each request, which is most of what a general client spends its time on.
+A connection requests the next body itself as soon as its last one is answered; there is no task, future or queue per
+request, which is most of the cost of a general client.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from common.supervisor import Supervisor
 
 T = TypeVar("T")
 
-_LONGEST_PAUSE = 1.0  # seconds between two tries to connect
-_SWEEP = 1.0  # seconds between two looks for answers that do not come
+_MAX_BACKOFF = 1.0  # seconds between two attempts to connect
+_TIMEOUT_CHECK = 1.0  # seconds between two checks for overdue responses
 
 
-class Answer(NamedTuple):
-    """What a POST got: the status, 0 if the connection was lost first, and the Retry-After in seconds."""
+class Reply(NamedTuple):
+    """The response to a POST: its status (0 if the connection was lost) and Retry-After in seconds."""
 
     status: int
     retry_after: float
@@ -32,17 +32,17 @@ class Answer(NamedTuple):
 class Poster(Generic[T]):
     """Posts JSON to `url` over up to `connections` connections, one request at a time on each.
 
-    `take` gives the next body and what it stands for, or None while there is none: then `wake` when there is.
-    `done` is told the answer to each. `secret` signs each body at the moment it goes out; None: unsigned.
-    `timeout`: seconds for an answer, after which the connection is given up.
+    `next_body` returns the next body and its context, or None; then call `wake` once there is one. `on_reply` is called
+    with the context and the reply. `secret` signs each body when it is sent; None: unsigned.
+    `timeout`: seconds for a response, after which the connection is aborted.
     """
 
     def __init__(
         self,
         url: str,
         connections: int,
-        take: Callable[[], tuple[bytes, T] | None],
-        done: Callable[[T, Answer], None],
+        next_body: Callable[[], tuple[bytes, T] | None],
+        on_reply: Callable[[T, Reply], None],
         *,
         secret: bytes | None = None,
         timeout: float = 30.0,
@@ -59,107 +59,107 @@ class Poster(Generic[T]):
         ).encode()
         self._secret = Secret(secret) if secret else None
         self._limit = connections
-        self._take = take
-        self._done = done
+        self._next_body = next_body
+        self._on_reply = on_reply
         self._timeout = timeout
-        self._lines: set[_Line[T]] = set()
-        self._idle: list[_Line[T]] = []
+        self._connections: set[_Connection[T]] = set()
+        self._idle: list[_Connection[T]] = []
         self._more = asyncio.Event()
         self._closed = False
         self._supervisor = Supervisor(gives_up=False)
         self._supervisor.start("connections to a callback URL", self._connect)
-        self._supervisor.start("overdue answers of a callback URL", self._sweep)
+        self._supervisor.start("response timeouts of a callback URL", self._abort_overdue)
 
     def wake(self) -> None:
-        """There is something to post: let the idle connections have it, and open more while it lasts."""
+        """Post new bodies over the idle connections, and open more connections if needed."""
         while self._idle:
-            line = self._idle.pop()
-            if not line.next():
+            connection = self._idle.pop()
+            if not connection.next():
                 return
-        if len(self._lines) < self._limit:
+        if len(self._connections) < self._limit:
             self._more.set()
 
     async def close(self) -> None:
-        """Give up the connections; what is under way counts as lost."""
+        """Abort the connections; requests in progress count as lost."""
         self._closed = True
         await self._supervisor.stop()
-        for line in list(self._lines):
-            line.abort()
+        for connection in list(self._connections):
+            connection.abort()
         await asyncio.sleep(0)
 
     async def _connect(self) -> None:
-        """Open connections while those that are open are all busy."""
+        """Open connections while all open ones are busy."""
         pause = 0.05
         while True:
             await self._more.wait()
             try:
                 async with asyncio.timeout(self._timeout):
                     await asyncio.get_running_loop().create_connection(
-                        lambda: _Line(self), self._host, self._port, ssl=self._ssl
+                        lambda: _Connection(self), self._host, self._port, ssl=self._ssl
                     )
                 pause = 0.05
             except (OSError, TimeoutError):
                 await asyncio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
-            if self._idle or len(self._lines) >= self._limit:
+                pause = min(pause * 2, _MAX_BACKOFF)
+            if self._idle or len(self._connections) >= self._limit:
                 self._more.clear()
 
-    async def _sweep(self) -> None:
-        """End connections whose answer is overdue."""
+    async def _abort_overdue(self) -> None:
+        """Abort connections whose response is overdue."""
         clock = asyncio.get_running_loop().time
         while True:
-            await asyncio.sleep(_SWEEP)
-            for line in list(self._lines):
-                if line.since and clock() - line.since > self._timeout:
-                    line.abort()
+            await asyncio.sleep(_TIMEOUT_CHECK)
+            for connection in list(self._connections):
+                if connection.since and clock() - connection.since > self._timeout:
+                    connection.abort()
 
-    # What a connection tells.
+    # Called by the connections
 
-    def opened(self, line: "_Line[T]") -> None:
-        self._lines.add(line)
+    def opened(self, connection: "_Connection[T]") -> None:
+        self._connections.add(connection)
 
-    def work(self, line: "_Line[T]") -> tuple[bytes, T] | None:
-        """The next request for a connection that is free: its bytes, and what it stands for."""
+    def next_request(self, connection: "_Connection[T]") -> tuple[bytes, T] | None:
+        """The next request for a free connection, as its bytes and its context."""
         if self._closed:
             return None
-        taken = self._take()
-        if taken is None:
-            self._idle.append(line)
+        item = self._next_body()
+        if item is None:
+            self._idle.append(connection)
             return None
-        body, what = taken
+        body, context = item
         if self._secret is None:
-            return self._head % len(body) + body, what
-        return self._head % (len(body), self._secret.sign(body, time.time())) + body, what
+            return self._head % len(body) + body, context
+        return self._head % (len(body), self._secret.sign(body, time.time())) + body, context
 
-    def answered(self, what: T, answer: Answer) -> None:
-        self._done(what, answer)
+    def answered(self, context: T, answer: Reply) -> None:
+        self._on_reply(context, answer)
 
-    def lost(self, line: "_Line[T]") -> None:
-        self._lines.discard(line)
-        if line in self._idle:
-            self._idle.remove(line)
+    def lost(self, connection: "_Connection[T]") -> None:
+        self._connections.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
         else:
             self._more.set()
 
 
-class _Line(asyncio.Protocol, Generic[T]):
-    """One kept connection."""
+class _Connection(asyncio.Protocol, Generic[T]):
+    """One persistent connection."""
 
     def __init__(self, poster: Poster[T]) -> None:
-        self.since = 0.0  # the loop's time when the request under way was sent; 0 if there is none
+        self.since = 0.0  # loop time at which the current request was sent; 0 if there is none
         self._poster = poster
         self._parser = httptools.HttpResponseParser(self)
-        self._what: T | None = None
+        self._context: T | None = None
         self._retry_after = 0.0
         self._clock = asyncio.get_running_loop().time
         self._transport: Any = None
 
     def next(self) -> bool:
-        """Post the next body; False, and idle, if there is none."""
-        work = self._poster.work(self)
-        if work is None:
+        """Post the next body; False (and idle) if there is none."""
+        request_and_context = self._poster.next_request(self)
+        if request_and_context is None:
             return False
-        request, self._what = work
+        request, self._context = request_and_context
         self.since = self._clock()
         self._retry_after = 0.0
         self._transport.write(request)
@@ -194,7 +194,7 @@ class _Line(asyncio.Protocol, Generic[T]):
 
     def on_message_complete(self) -> None:
         if not self.since:
-            self._transport.abort()  # an answer that nothing was asked for
+            self._transport.abort()  # a response without a request
             return
         self._answered(self._parser.get_status_code())
         if self._parser.should_keep_alive():
@@ -203,6 +203,6 @@ class _Line(asyncio.Protocol, Generic[T]):
             self._transport.close()
 
     def _answered(self, status: int) -> None:
-        what, self._what, self.since = self._what, None, 0.0
-        assert what is not None
-        self._poster.answered(what, Answer(status, self._retry_after))
+        context, self._context, self.since = self._context, None, 0.0
+        assert context is not None
+        self._poster.answered(context, Reply(status, self._retry_after))

@@ -1,4 +1,4 @@
-"""The simulated carrier: accepts a batch once per key, and posts the reports of each message until it is answered."""
+"""The simulated carrier: accepts a batch once per key, and posts delivery reports until they are acknowledged."""
 
 import asyncio
 import heapq
@@ -12,30 +12,23 @@ from hashlib import blake2b
 import msgspec
 
 from salesapi.carrier.http import Accepted, Batch, Rejection
-from salesapi.simulator.callback_client import Answer, Poster
-from salesapi.simulator.fate import Fate, Odds, fate
+from salesapi.simulator.callback_client import Poster, Reply
+from salesapi.simulator.outcome import NetworkModel, Outcome, decide_outcome
+from salesapi.simulator.rate import RateLimit
 from salesapi.simulator.store import NewBatch, NewMessage, Progress, Store
 
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}\Z")
-_TRIES_REFUSED = 5  # for a report that the receiver answers with a 4xx
-_WINDOW = 100_000  # messages in memory; batches beyond wait in the store
-_TICK = 0.01  # seconds: how exact the times of the reports are
-_FLUSH_PERIOD = 0.05  # seconds between two commits of what was acknowledged
+_MAX_REFUSED_ATTEMPTS = 5  # of a report that the receiver answers with a 4xx
+_WINDOW = 100_000  # messages in memory; further batches stay in the store
+_TICK = 0.01  # seconds: resolution of the report times
+_FLUSH_PERIOD = 0.05  # seconds between two commits of acknowledgements
 _IDLE = 60.0  # seconds after which the connections to a receiver are closed
 
 _encode = msgspec.json.Encoder().encode
 
 
 class KeyReusedError(Exception):
-    """The idempotency key belongs to another batch."""
-
-
-class OverRateError(Exception):
-    """More messages a second than are allowed; `retry_after` in seconds."""
-
-    def __init__(self, retry_after: float) -> None:
-        super().__init__(f"over the rate, try again in {retry_after:.2f} s")
-        self.retry_after = retry_after
+    """The idempotency key was used for another batch."""
 
 
 class Reported(msgspec.Struct, omit_defaults=True):
@@ -47,48 +40,28 @@ class Reported(msgspec.Struct, omit_defaults=True):
     error_code: str | None = None
 
 
-class Rate:
-    """A token bucket of `mps` messages a second; 0 is no limit. A batch may overdraw it, the next one waits."""
-
-    def __init__(self, mps: int) -> None:
-        self.mps = mps
-        self._tokens = float(mps)
-        self._at = time.monotonic()
-
-    def take(self, messages: int) -> None:
-        """Raises OverRateError."""
-        if not self.mps:
-            return
-        now = time.monotonic()
-        self._tokens = min(float(self.mps), self._tokens + (now - self._at) * self.mps)
-        self._at = now
-        if self._tokens <= 0:
-            raise OverRateError((1 - self._tokens) / self.mps)
-        self._tokens -= messages
-
-
 class _Pending:
-    """A batch in memory: its messages, their fates, and how many reports of each were acknowledged."""
+    """A batch in memory: its messages, their outcomes, and the number of acknowledged reports of each."""
 
-    __slots__ = ("fates", "id", "left", "message_ids", "receiver", "steps")
+    __slots__ = ("id", "left", "message_ids", "outcomes", "receiver", "steps")
 
     def __init__(
-        self, batch_id: int, receiver: "_Receiver", message_ids: list[str], fates: list[Fate], steps: bytearray
+        self, batch_id: int, receiver: "_Receiver", message_ids: list[str], outcomes: list[Outcome], steps: bytearray
     ) -> None:
         self.id = batch_id
         self.receiver = receiver
         self.message_ids = message_ids
-        self.fates = fates
+        self.outcomes = outcomes
         self.steps = steps
-        self.left = sum(step < len(fate.reports) for step, fate in zip(steps, fates, strict=True))
+        self.left = sum(step < len(outcome.reports) for step, outcome in zip(steps, outcomes, strict=True))
 
 
-# The next report of a message: its batch and its place there.
+# The next report of a message, as its batch and its index in the batch.
 _Due = tuple[_Pending, int]
 
 
 class _Receiver:
-    """Who takes reports: those that are due, and the connections that post them."""
+    """A callback URL: the reports due there, and the connections that post them."""
 
     def __init__(self) -> None:
         self.due: deque[_Due] = deque()
@@ -98,90 +71,99 @@ class _Receiver:
 
 
 class Simulator:
-    """Accepts and reports; `array` is how many reports go in one callback, 1 sends each by itself.
+    """Accepts batches and posts reports; `array`: reports per callback, 1 posts single reports.
 
     `secret` signs the callbacks; None leaves them unsigned.
     """
 
     def __init__(
-        self, store: Store, odds: Odds, *, array: int, connections: int, mps: int, secret: bytes | None = None
+        self,
+        store: Store,
+        network: NetworkModel,
+        *,
+        array: int,
+        connections: int,
+        mps: int,
+        secret: bytes | None = None,
     ) -> None:
-        self.odds = odds
+        self.network = network
         self.array = array
-        self.rate = Rate(mps)
+        self.rate = RateLimit(mps)
         self.paused = False
         self._store = store
         self._connections = connections
         self._secret = secret
         self._receivers: dict[str, _Receiver] = {}
-        self._backlog: deque[int] = deque()  # batches in the store that are not in memory
+        self._backlog: deque[int] = deque()  # batches that are only in the store
         self._pending = 0  # messages in memory
-        self._later: dict[int, list[_Due]] = {}  # by the tick at which they are due
-        self._ticks: list[int] = []  # the heap of its keys
-        self._attempts: Counter[_Due] = Counter()  # of reports that were not acknowledged at once
+        self._later: dict[int, list[_Due]] = {}  # by tick
+        self._ticks: list[int] = []  # a heap of the keys of _later
+        self._attempts: Counter[_Due] = Counter()  # failed attempts per report
         self._changed: set[_Pending] = set()
         self._totals: Counter[str] = Counter()
 
     async def accept(self, key: str, batch: Batch) -> bytes:
-        """Take a batch and return the answer; the same key gets the same answer, and nothing is sent twice.
+        """Accept a batch and return the response; the same key gets the same response, with nothing sent twice.
 
-        Raises KeyReusedError, OverRateError.
+        Raises KeyReusedError, RateLimitError.
         """
         digest = blake2b(_encode(batch), digest_size=16).digest()
-        known = await self._store.answered(key)
-        if known is None:
+        stored = await self._store.response(key)
+        if stored is None:
             self.rate.take(len(batch.messages))
-            taken = [message for message in batch.messages if _E164.match(message.to)]
+            accepted = [message for message in batch.messages if _E164.match(message.to)]
             rejected = [
                 Rejection(message.message_id, "not a number in E.164")
                 for message in batch.messages
                 if not _E164.match(message.to)
             ]
-            fates = [fate(self.odds, message.message_id) for message in taken]
-            answer = _encode(Accepted(len(taken), rejected))
+            outcomes = [decide_outcome(self.network, message.message_id) for message in accepted]
+            response = _encode(Accepted(len(accepted), rejected))
             number = await self._store.accept(
-                NewBatch(key, digest, answer, batch.callback_url, _encode(self.odds), time.time()),
-                [NewMessage(m.message_id, m.to, int(f.leaves)) for m, f in zip(taken, fates, strict=True)],
+                NewBatch(key, digest, response, batch.callback_url, _encode(self.network), time.time()),
+                [NewMessage(m.message_id, m.to, int(o.reaches_phone)) for m, o in zip(accepted, outcomes, strict=True)],
             )
             if number is not None:
-                if taken and not self._backlog and self._pending < _WINDOW:
-                    ids = [message.message_id for message in taken]
-                    self._begin(number, batch.callback_url, ids, fates, bytearray(len(taken)), 0.0)
-                elif taken:
+                if accepted and not self._backlog and self._pending < _WINDOW:
+                    ids = [message.message_id for message in accepted]
+                    self._begin(number, batch.callback_url, ids, outcomes, bytearray(len(accepted)), 0.0)
+                elif accepted:
                     self._backlog.append(number)
-                return answer
-            known = await self._store.answered(key)
-        assert known is not None
-        if known.digest != digest:
-            raise KeyReusedError(f"the key {key!r} belongs to a batch of other messages")
-        return known.answer
+                return response
+            stored = await self._store.response(key)
+        assert stored is not None
+        if stored.digest != digest:
+            raise KeyReusedError(f"the key {key!r} was used for a batch of other messages")
+        return stored.response
 
     async def load(self) -> None:
-        """Take up what was left by the last run."""
+        """Continue the batches that the last run left open."""
         self._backlog.extend(await self._store.open_batches())
 
     async def close(self) -> None:
-        """Stop reporting; what is not acknowledged is reported by the next run."""
+        """Stop reporting; the next run posts the reports that are not acknowledged."""
         await asyncio.gather(*(receiver.poster.close() for receiver in self._receivers.values()))
         await self._flush()
         await self._store.close()
 
-    # When a report is due.
+    # Scheduling
 
-    def _begin(self, number: int, url: str, ids: list[str], fates: list[Fate], steps: bytearray, age: float) -> None:
+    def _begin(
+        self, number: int, url: str, ids: list[str], outcomes: list[Outcome], steps: bytearray, age: float
+    ) -> None:
         """Take a batch into memory, `age` seconds after it was accepted."""
         receiver = self._receivers.get(url) or self._new_receiver(url)
-        batch = _Pending(number, receiver, ids, fates, steps)
+        batch = _Pending(number, receiver, ids, outcomes, steps)
         receiver.pending += batch.left
         self._pending += batch.left
-        for place, (reports, delay) in enumerate(fates):
-            if steps[place] < len(reports):
-                self._schedule((batch, place), max(0.0, delay * (steps[place] + 1) - age))
+        for index, (reports, delay) in enumerate(outcomes):
+            if steps[index] < len(reports):
+                self._schedule((batch, index), max(0.0, delay * (steps[index] + 1) - age))
 
     def _new_receiver(self, url: str) -> _Receiver:
         receiver = self._receivers[url] = _Receiver()
         receiver.poster = Poster(
-            url, self._connections, lambda: self._take(receiver), self._answered, secret=self._secret
+            url, self._connections, lambda: self._next_callback(receiver), self._answered, secret=self._secret
         )
         return receiver
 
@@ -196,8 +178,8 @@ class Simulator:
             self._later[tick] = [due]
             heapq.heappush(self._ticks, tick)
 
-    async def make_due(self) -> None:
-        """Until cancelled: make due what is due, and take batches into memory while there is room."""
+    async def run_schedule(self) -> None:
+        """Until cancelled, pass due reports to their receivers and load stored batches while there is room."""
         while True:
             await asyncio.sleep(_TICK)
             now = time.monotonic()
@@ -207,10 +189,10 @@ class Simulator:
             while self._backlog and self._pending < _WINDOW:
                 number = self._backlog.popleft()
                 stored = await self._store.load(number)
-                odds = msgspec.json.decode(stored.odds, type=Odds)
-                fates = [fate(odds, one) for one in stored.message_ids]
+                network = msgspec.json.decode(stored.network, type=NetworkModel)
+                outcomes = [decide_outcome(network, message_id) for message_id in stored.message_ids]
                 age = time.time() - stored.accepted_at
-                self._begin(number, stored.callback_url, stored.message_ids, fates, bytearray(stored.steps), age)
+                self._begin(number, stored.callback_url, stored.message_ids, outcomes, bytearray(stored.steps), age)
             for url, receiver in list(self._receivers.items()):
                 if receiver.due:
                     receiver.poster.wake()
@@ -220,28 +202,28 @@ class Simulator:
                     del self._receivers[url]
                     await receiver.poster.close()
 
-    # Posting.
+    # Posting
 
-    def _take(self, receiver: _Receiver) -> tuple[bytes, list[_Due]] | None:
-        """The next callback: its body, and the reports in it."""
+    def _next_callback(self, receiver: _Receiver) -> tuple[bytes, list[_Due]] | None:
+        """The next callback, as its body and the reports in it."""
         if self.paused or not receiver.due:
             return None
         now = datetime.now(UTC)
         if self.array == 1:
             due = receiver.due.popleft()
             return _encode(_report(due, now)), [due]
-        taken = [receiver.due.popleft() for _ in range(min(self.array, len(receiver.due)))]
-        return _encode([_report(due, now) for due in taken]), taken
+        reports = [receiver.due.popleft() for _ in range(min(self.array, len(receiver.due)))]
+        return _encode([_report(due, now) for due in reports]), reports
 
-    def _answered(self, callback: list[_Due], answer: Answer) -> None:
-        """Note what the answer means for the reports; it is committed with the next flush."""
-        status, retry_after = answer
+    def _answered(self, callback: list[_Due], reply: Reply) -> None:
+        """Record the response to a callback for its reports; it is committed with the next flush."""
+        status, retry_after = reply
         refused = 400 <= status < 500 and status not in (408, 429)
         for due in callback:
             if 200 <= status < 300:
                 self._totals["acknowledged"] += 1
                 self._step(due)
-            elif refused and self._attempts[due] + 1 >= _TRIES_REFUSED:
+            elif refused and self._attempts[due] + 1 >= _MAX_REFUSED_ATTEMPTS:
                 self._totals["given_up"] += 1
                 self._step(due)
             else:
@@ -251,22 +233,22 @@ class Simulator:
                 self._schedule(due, max(wait, retry_after, 2.0 if refused else 0.0))
 
     def _step(self, due: _Due) -> None:
-        """A report is done with: the next one comes, or the message is."""
-        batch, place = due
+        """Finish a report: schedule the next one of the message, or finish the message."""
+        batch, index = due
         if self._attempts:
             self._attempts.pop(due, None)
-        batch.steps[place] += 1
+        batch.steps[index] += 1
         self._changed.add(batch)
-        reports, delay = batch.fates[place]
-        if batch.steps[place] < len(reports):
+        reports, delay = batch.outcomes[index]
+        if batch.steps[index] < len(reports):
             self._schedule(due, delay)
             return
         batch.left -= 1
         batch.receiver.pending -= 1
         self._pending -= 1
 
-    async def flush_often(self) -> None:
-        """Until cancelled: commit what was acknowledged."""
+    async def run_flush(self) -> None:
+        """Until cancelled, commit the acknowledgements periodically."""
         while True:
             await asyncio.sleep(_FLUSH_PERIOD)
             await self._flush()
@@ -281,6 +263,6 @@ class Simulator:
 
 
 def _report(due: _Due, now: datetime) -> Reported:
-    batch, place = due
-    status, error_code = batch.fates[place].reports[batch.steps[place]]
-    return Reported(batch.message_ids[place], status, now, error_code)
+    batch, index = due
+    status, error_code = batch.outcomes[index].reports[batch.steps[index]]
+    return Reported(batch.message_ids[index], status, now, error_code)

@@ -1,15 +1,16 @@
-"""The simulated carrier over HTTP, for the demo and for whoever load-tests SMS code of their own.
+"""The simulated carrier over HTTP, for the demo and for load tests of other SMS systems.
 
-`POST /messages` with `{callback_url, messages: [{message_id, to, text}]}` takes a batch: 202 `{accepted, rejected:
-[{message_id, reason}]}`. With the header `Idempotency-Key`, the same batch sent again is answered the same and reaches
-the phones once; without it each call is a batch of its own. Reports come to `callback_url` as
+`POST /messages` with `{callback_url, messages: [{message_id, to, text}]}` accepts a batch: 202 `{accepted, rejected:
+[{message_id, reason}]}`. With the header `Idempotency-Key`, a repeated batch gets the same response and reaches
+the phones once; without it each call is a new batch. Reports are posted to `callback_url` as
 `{message_id, status, timestamp, error_code?}`, or in arrays; signed where `CALLBACK_SECRETS` is set. `GET /stats` and
 `GET /stats/phones/{number}` count.
 
-`POST /behaviour` changes it while it runs, each member on its own: `failed undelivered duplicates swapped latency`
-(of messages accepted from then on, as their fates are theirs), `array`, `mps`, `paused` (no reports while true), and
-`trouble` for the next `times` batches, or a list for one after another: `busy` (429), `error` (500), `refuse` (400),
-`drop` (the connection is lost before the batch is taken), `lose_answer` (it is taken, then the connection is lost),
+`POST /behaviour` changes its behaviour at run time; all members are optional: `failed undelivered duplicates swapped
+latency`
+(for messages accepted from then on), `array`, `mps`, `paused` (no reports while true), and
+`trouble` for the next `times` batches, or a list, one per batch: `busy` (429), `error` (500), `refuse` (400),
+`drop` (the connection is lost before the batch is accepted), `lose_answer` (accepted, then the connection is lost),
 `half_answer`, `hang`.
 """
 
@@ -32,12 +33,13 @@ from common.web.health import health_routes
 from common.web.problems import Problem
 from common.web.requests import json_response, read_json
 from salesapi.carrier.http import Batch
-from salesapi.simulator.engine import KeyReusedError, OverRateError, Rate, Simulator
-from salesapi.simulator.fate import Odds
+from salesapi.simulator.engine import KeyReusedError, Simulator
+from salesapi.simulator.outcome import NetworkModel
+from salesapi.simulator.rate import RateLimit, RateLimitError
 from salesapi.simulator.store import Store
 
-_MOST_MESSAGES = 10_000
-_MOST_BYTES = 32 * 1024 * 1024
+_MAX_MESSAGES = 10_000
+_MAX_BYTES = 32 * 1024 * 1024
 _HANG = 60.0  # seconds
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -46,8 +48,8 @@ Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Trouble = Literal["busy", "error", "refuse", "drop", "lose_answer", "half_answer", "hang"]
 
 
-class Behaviour(msgspec.Struct, forbid_unknown_fields=True):
-    """What to change; what is left out stays."""
+class BehaviourChange(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /behaviour`; omitted members stay unchanged."""
 
     failed: Share | None = None
     undelivered: Share | None = None
@@ -62,11 +64,11 @@ class Behaviour(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _LostConnectionError(Exception):
-    """Ends a request without an answer, as a broken line does."""
+    """Ends a request without a response, as a lost connection does."""
 
 
 class Endpoints:
-    """The handlers over one simulator."""
+    """The handlers of one simulator."""
 
     def __init__(self, simulator: Simulator, store: Store) -> None:
         self._simulator = simulator
@@ -84,30 +86,30 @@ class Endpoints:
 
     async def messages(self, request: Request) -> Response:
         key = request.headers.get("idempotency-key") or f"none-{uuid4()}"
-        batch = await read_json(request, Batch, _MOST_BYTES)
-        if not 1 <= len(batch.messages) <= _MOST_MESSAGES:
-            raise Problem(400, "Batch not usable", f"messages: must have 1 to {_MOST_MESSAGES}")
+        batch = await read_json(request, Batch, _MAX_BYTES)
+        if not 1 <= len(batch.messages) <= _MAX_MESSAGES:
+            raise Problem(400, "Batch not usable", f"messages: must have 1 to {_MAX_MESSAGES}")
         trouble = self._trouble.pop() if self._trouble else ""
-        await self._before(trouble)
+        await self._apply_trouble(trouble)
         try:
-            answer = await self._simulator.accept(key, batch)
+            response = await self._simulator.accept(key, batch)
         except KeyReusedError as error:
             raise Problem(409, "Key in use", str(error)) from None
-        except OverRateError as error:
-            raise _busy(error.retry_after) from None
+        except RateLimitError as error:
+            raise _rate_limited(error.retry_after) from None
         if trouble == "lose_answer":
             raise _LostConnectionError
         if trouble == "half_answer":
-            answer = answer[: len(answer) // 2]
-        return Response(answer, 202, media_type="application/json")
+            response = response[: len(response) // 2]
+        return Response(response, 202, media_type="application/json")
 
-    async def _before(self, trouble: str) -> None:
+    async def _apply_trouble(self, trouble: str) -> None:
         if trouble == "busy":
-            raise _busy(0.2)
+            raise _rate_limited(0.2)
         if trouble == "error":
-            raise Problem(500, "Internal error", "as you asked")
+            raise Problem(500, "Internal error", "requested by POST /behaviour")
         if trouble == "refuse":
-            raise Problem(400, "Refused", "as you asked")
+            raise Problem(400, "Refused", "requested by POST /behaviour")
         if trouble == "drop":
             raise _LostConnectionError
         if trouble == "hang":
@@ -120,31 +122,31 @@ class Endpoints:
         return json_response({"messages": await self._store.phone(request.path_params["number"])})
 
     async def behaviour(self, request: Request) -> Response:
-        asked = await read_json(request, Behaviour)
+        change = await read_json(request, BehaviourChange)
         simulator = self._simulator
         for name in ("failed", "undelivered", "duplicates", "swapped", "latency"):
-            if (value := getattr(asked, name)) is not None:
-                setattr(simulator.odds, name, value)
-        if asked.array is not None:
-            simulator.array = asked.array
-        if asked.mps is not None:
-            simulator.rate = Rate(asked.mps)
-        if asked.paused is not None:
-            simulator.paused = asked.paused
-        if asked.trouble is not None:
-            troubles = asked.trouble if isinstance(asked.trouble, list) else [asked.trouble]
-            self._trouble = troubles[::-1] * asked.times
+            if (value := getattr(change, name)) is not None:
+                setattr(simulator.network, name, value)
+        if change.array is not None:
+            simulator.array = change.array
+        if change.mps is not None:
+            simulator.rate = RateLimit(change.mps)
+        if change.paused is not None:
+            simulator.paused = change.paused
+        if change.trouble is not None:
+            troubles = change.trouble if isinstance(change.trouble, list) else [change.trouble]
+            self._trouble = troubles[::-1] * change.times
         return json_response(
-            {**msgspec.structs.asdict(simulator.odds), "array": simulator.array, "mps": simulator.rate.mps}
+            {**msgspec.structs.asdict(simulator.network), "array": simulator.array, "mps": simulator.rate.mps}
         )
 
 
-def _busy(retry_after: float) -> Problem:
-    return Problem(429, "Over the rate", "try again later", headers={"Retry-After": f"{retry_after:.2f}"})
+def _rate_limited(retry_after: float) -> Problem:
+    return Problem(429, "Rate limit exceeded", "retry later", headers={"Retry-After": f"{retry_after:.2f}"})
 
 
-def _losing_connections(app: Starlette) -> Any:
-    """Turns _LostConnectionError into a connection that is closed in mid-answer: length told, body missing."""
+def _with_lost_connections(app: Starlette) -> Any:
+    """Turn _LostConnectionError into a connection closed in mid-response: length sent, body missing."""
 
     async def route(scope: Any, receive: Any, send: Any) -> None:
         try:
@@ -163,7 +165,7 @@ def serve(settings: Settings) -> None:
 async def _main(runtime: Runtime) -> None:
     settings = runtime.settings
     store = Store(settings.data_path / "carrier" / "carrier.sqlite")
-    odds = Odds(
+    network = NetworkModel(
         failed=settings.carrier_failed,
         undelivered=settings.carrier_undelivered,
         duplicates=settings.carrier_duplicates,
@@ -174,7 +176,7 @@ async def _main(runtime: Runtime) -> None:
     simulator = runtime.own(
         Simulator(
             store,
-            odds,
+            network,
             array=settings.carrier_array,
             connections=settings.carrier_connections,
             mps=settings.carrier_mps,
@@ -182,8 +184,8 @@ async def _main(runtime: Runtime) -> None:
         )
     )
     await simulator.load()
-    runtime.task("due reports", simulator.make_due)
-    runtime.task("acknowledgements", simulator.flush_often)
+    runtime.task("due reports", simulator.run_schedule)
+    runtime.task("acknowledgements", simulator.run_flush)
     routes = [
         *Endpoints(simulator, store).routes,
         *health_routes(runtime.dependencies),
@@ -194,7 +196,7 @@ async def _main(runtime: Runtime) -> None:
     app.add_exception_handler(_LostConnectionError, _raise)
     host, port = host_and_port(settings.carrier_url)
     async with runtime:
-        counted = HttpMetrics(runtime.registry).around(tracing.around(_losing_connections(app)))
+        counted = HttpMetrics(runtime.registry).around(tracing.around(_with_lost_connections(app)))
         await server.serve(counted, host, port, runtime.stopping)
 
 

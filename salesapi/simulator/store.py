@@ -1,6 +1,6 @@
-"""The simulator's memory, in SQLite: the batches it accepted, what each phone got, and how far their reports went.
+"""The simulator's storage in SQLite: accepted batches, messages per phone, and the progress of their reports.
 
-Every call runs in one thread of its own. A commit survives a kill -9 of the process, as a carrier's memory does.
+All calls run in one separate thread. A commit survives a kill -9 of the process.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ T = TypeVar("T")
 
 _VERSION = 2
 
-# A batch's `steps` has one byte for each of its messages: how many of the reports were acknowledged. Messages lie in
-# their batch's order; `got` is 1 if the phone gets it.
+# A batch's `steps` has one byte per message: the number of acknowledged reports. Messages are stored in the order of
+# their batch; `got` is 1 if the phone receives the message.
 _SCHEMA = f"""
     CREATE TABLE batch (
         id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, digest BLOB NOT NULL, answer BLOB NOT NULL,
@@ -32,26 +32,26 @@ _SCHEMA = f"""
 """
 
 
-class Answered(NamedTuple):
-    """What the batch of a key was, and was answered."""
+class StoredResponse(NamedTuple):
+    """The response to the batch of a key, and a hash of the batch."""
 
     digest: bytes
-    answer: bytes
+    response: bytes
 
 
 class NewBatch(NamedTuple):
-    """A batch to be accepted; `odds` (JSON) hold for its messages, `accepted_at` is in seconds of the Unix epoch."""
+    """A batch to be accepted; `network`: the NetworkModel of its messages (JSON), `accepted_at` in Unix seconds."""
 
     key: str
     digest: bytes
-    answer: bytes
+    response: bytes
     callback_url: str
-    odds: bytes
+    network: bytes
     accepted_at: float
 
 
 class NewMessage(NamedTuple):
-    """A message of it; `got` is 1 if its phone gets it."""
+    """A message of a batch; `got` is 1 if its phone receives it."""
 
     message_id: str
     phone: str
@@ -59,17 +59,17 @@ class NewMessage(NamedTuple):
 
 
 class OpenBatch(NamedTuple):
-    """A batch whose reports are not all acknowledged."""
+    """A batch with reports that are not acknowledged."""
 
     callback_url: str
-    odds: bytes
+    network: bytes
     accepted_at: float
     steps: bytes
     message_ids: list[str]
 
 
 class Progress(NamedTuple):
-    """How far a batch's reports went."""
+    """The progress of a batch's reports."""
 
     steps: bytes
     open: bool
@@ -84,15 +84,15 @@ class Store:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._database = self._thread.submit(_open, path).result()
 
-    async def answered(self, key: str) -> Answered | None:
-        """What came under this key."""
-        rows = await self._do(
+    async def response(self, key: str) -> StoredResponse | None:
+        """The response stored for this key, if any."""
+        rows = await self._run(
             lambda db: db.execute("SELECT digest, answer FROM batch WHERE key = ?", (key,)).fetchall()
         )
-        return Answered(*rows[0]) if rows else None
+        return StoredResponse(*rows[0]) if rows else None
 
     async def accept(self, batch: NewBatch, messages: Sequence[NewMessage]) -> int | None:
-        """Commit a batch and return its id; None if another came under its key first."""
+        """Commit a batch and return its id; None if the key is already used."""
 
         def write(db: sqlite3.Connection) -> int | None:
             inserted = db.execute(
@@ -109,26 +109,26 @@ class Store:
             )
             return number
 
-        return await self._do(write)
+        return await self._run(write)
 
     async def open_batches(self) -> list[int]:
-        """The ids of the batches that are not done, oldest first."""
-        return await self._do(lambda db: [row[0] for row in db.execute("SELECT id FROM batch WHERE open ORDER BY id")])
+        """The ids of the batches with open reports, oldest first."""
+        return await self._run(lambda db: [row[0] for row in db.execute("SELECT id FROM batch WHERE open ORDER BY id")])
 
     async def load(self, batch: int) -> OpenBatch:
         """A batch with its messages."""
 
         def read(db: sqlite3.Connection) -> OpenBatch:
-            url, odds, accepted_at, steps = db.execute(
+            url, network, accepted_at, steps = db.execute(
                 "SELECT callback_url, odds, accepted_at, steps FROM batch WHERE id = ?", (batch,)
             ).fetchone()
             ids = db.execute("SELECT message_id FROM message WHERE batch = ? ORDER BY seq", (batch,))
-            return OpenBatch(url, odds, accepted_at, steps, [one[0] for one in ids])
+            return OpenBatch(url, network, accepted_at, steps, [row[0] for row in ids])
 
-        return await self._do(read)
+        return await self._run(read)
 
     async def progress(self, steps: Sequence[Progress], totals: dict[str, int]) -> None:
-        """Commit what was acknowledged, and add to the totals."""
+        """Commit acknowledgements, and add to the totals."""
 
         def write(db: sqlite3.Connection) -> None:
             db.executemany("UPDATE batch SET steps = ?, open = ? WHERE id = ?", steps)
@@ -137,10 +137,10 @@ class Store:
                 list(totals.items()),
             )
 
-        await self._do(write)
+        await self._run(write)
 
     async def stats(self) -> dict[str, int]:
-        """What was accepted, what the phones got, and how the reports stand."""
+        """Counts of accepted batches, messages per phone, and reports by state."""
 
         def read(db: sqlite3.Connection) -> dict[str, int]:
             accepted, messages, phones = db.execute(
@@ -165,20 +165,20 @@ class Store:
                 **{f"reports_{name}": value for name, value in totals.items()},
             }
 
-        return await self._do(read)
+        return await self._run(read)
 
     async def phone(self, number: str) -> int:
-        """How many messages a phone got."""
+        """Number of messages that a phone received."""
         query = "SELECT coalesce(sum(got), 0) FROM message WHERE phone = ?"
-        return await self._do(lambda db: int(db.execute(query, (number,)).fetchone()[0]))
+        return await self._run(lambda db: int(db.execute(query, (number,)).fetchone()[0]))
 
     async def close(self) -> None:
-        """Write what is under way, and end the thread."""
+        """Finish pending writes, and end the thread."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._database.close)
         self._thread.shutdown()
 
-    async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do it in the thread, in a transaction."""
+    async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in the thread, in a transaction."""
 
         def run() -> T:
             with self._database as db:
@@ -191,7 +191,7 @@ def _open(path: Path) -> sqlite3.Connection:
     database: Any = sqlite3.connect(path)
     if database.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
         database.close()
-        for old in path.parent.glob(f"{path.name}*"):  # of another version: a simulator may forget
+        for old in path.parent.glob(f"{path.name}*"):  # another schema version: simulated data need not be kept
             old.unlink()
         database = sqlite3.connect(path)
         database.execute("PRAGMA journal_mode = WAL")

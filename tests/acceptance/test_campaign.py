@@ -15,7 +15,7 @@ from tests.support.polling import until
 from tests.support.workspaces import new_workspace
 
 
-async def test_a_campaign_runs_to_its_end_and_the_books_balance(
+async def test_a_campaign_completes_and_the_books_balance(
     client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID
 ) -> None:
     bulksms_id = await client.created(workspace, csv_of(300))
@@ -33,7 +33,7 @@ async def test_a_campaign_runs_to_its_end_and_the_books_balance(
     await check_invariants(client, ds, salesdb, workspace)
 
 
-async def test_create_tells_what_was_taken_and_what_it_costs(client: Client, workspace: UUID) -> None:
+async def test_create_reports_accepted_and_rejected_rows_and_the_cost(client: Client, workspace: UUID) -> None:
     upload = "phone number;CITY;Contact_Name\r\n0401234567;Oulu;Åke\r\n+358 40 123 4567;Oulu;Bo\r\n12;Oulu;Cy\r\n"
     answer = await client.create(workspace, upload.encode("latin-1"), "Hei {contact name} in {City}!")
     made = answer.json()
@@ -48,7 +48,7 @@ async def test_create_tells_what_was_taken_and_what_it_costs(client: Client, wor
     assert everything == {"rejected": made["rejected_rows"], "next_cursor": None}
 
 
-async def test_a_long_message_costs_by_the_segment(client: Client, workspace: UUID) -> None:
+async def test_a_long_message_is_charged_per_segment(client: Client, workspace: UUID) -> None:
     made = (await client.create(workspace, csv_of(2), "ж" * 71)).json()
     assert (made["encoding"], made["segments"], made["total_segments"]) == ("UCS-2", 2, 4)
     assert made["total_cost"] == "0.4"
@@ -68,23 +68,21 @@ async def test_a_long_message_costs_by_the_segment(client: Client, workspace: UU
         (b'Contact Name,Phone Number\n"A,0401234567\nB,0401234568\n', "Hi", 422, "line 2"),
     ],
 )
-async def test_an_upload_that_is_refused_says_why_and_leaves_nothing(
+async def test_a_refused_upload_has_a_reason_and_stores_nothing(
     client: Client, salesdb: asyncpg.Pool, workspace: UUID, upload: bytes, message: str, status: int, words: str
 ) -> None:
     assert words in problem(await client.create(workspace, upload, message), status)
     assert await salesdb.fetchval("SELECT count(*) FROM bulksms WHERE workspace_id = $1", workspace) == 0
 
 
-async def test_nothing_is_kept_of_an_upload_that_fails_late(
-    client: Client, salesdb: asyncpg.Pool, workspace: UUID
-) -> None:
+async def test_an_upload_that_fails_late_stores_nothing(client: Client, salesdb: asyncpg.Pool, workspace: UUID) -> None:
     before = await salesdb.fetchval("SELECT count(*) FROM bulksms_info")
     broken = csv_of(30_000) + b"x" * 70_000
     assert "line 30002" in problem(await client.create(workspace, broken), 422)
     assert await salesdb.fetchval("SELECT count(*) FROM bulksms_info") == before
 
 
-async def test_create_wants_its_fields_and_a_workspace_that_exists(client: Client) -> None:
+async def test_create_requires_its_fields_and_an_existing_workspace(client: Client) -> None:
     url = f"{client.salesapi}/create"
     assert "multipart" in problem(await client.http.post(url, json={}), 415)
     assert "name" in problem(await client.http.post(url, files={"file": ("a.csv", b"x")}), 400)
@@ -92,7 +90,7 @@ async def test_create_wants_its_fields_and_a_workspace_that_exists(client: Clien
     assert "UUID" in problem(await client.create("mine", csv_of(1)), 422)
 
 
-async def test_any_number_of_runs_starts_a_campaign_once(
+async def test_concurrent_runs_start_a_campaign_once(
     client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID
 ) -> None:
     bulksms_id = await client.created(workspace, csv_of(100))
@@ -129,14 +127,14 @@ async def test_campaigns_that_compete_for_credit_never_overdraw_it(
     await check_invariants(client, ds, salesdb, tight)
 
 
-async def test_run_of_what_is_not_there(client: Client) -> None:
+async def test_run_of_an_unknown_campaign_is_404(client: Client) -> None:
     assert "no campaign" in problem(await client.run(str(uuid4())), 404)
     assert "bulksms_id" in problem(await client.run("x"), 400)
     answer = await client.http.post(f"{client.salesapi}/run", content=b"{")
     assert "JSON" in problem(answer, 400)
 
 
-async def test_contacts_come_in_pages_by_status(client: Client, workspace: UUID) -> None:
+async def test_contacts_are_paged_and_filtered_by_status(client: Client, workspace: UUID) -> None:
     bulksms_id = await client.created(workspace, csv_of(25))
     url = f"{client.salesapi}/bulksms/{bulksms_id}/contacts"
     numbers: list[str] = []
@@ -160,9 +158,7 @@ async def test_campaigns_are_listed_newest_first(client: Client, workspace: UUID
     assert [one["bulksms_id"] for one in first["bulksms"] + rest["bulksms"]] == ids[::-1]
 
 
-async def test_results_are_a_csv_that_no_spreadsheet_runs_and_that_can_be_uploaded_again(
-    client: Client, workspace: UUID
-) -> None:
+async def test_results_csv_is_safe_in_spreadsheets_and_can_be_uploaded_again(client: Client, workspace: UUID) -> None:
     names = ['Näkki, "The" Man', "=HYPERLINK(1)", "@x", "-1;=2", "plain"]
     file = io.StringIO()
     csv.writer(file).writerows([("Contact Name", "Phone Number"), *((n, f"040123456{i}") for i, n in enumerate(names))])
@@ -177,7 +173,7 @@ async def test_results_are_a_csv_that_no_spreadsheet_runs_and_that_can_be_upload
     assert [one["contact_number"] for one in contacts] == [row["contact_number"] for row in rows]
 
 
-async def test_both_services_tell_that_they_are_up_and_ready(client: Client) -> None:
+async def test_both_services_report_health_and_readiness(client: Client) -> None:
     for service in (client.webapi, client.salesapi):
         assert (await client.http.get(f"{service}/health")).json() == {"status": "up"}
         ready = (await client.http.get(f"{service}/ready")).json()

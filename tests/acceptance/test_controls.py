@@ -42,7 +42,7 @@ async def _moving(client: Client, bulksms_id: str) -> bool:
     return bool((await client.campaign(bulksms_id))["contacts"]["queued"] < 2_000)
 
 
-async def test_a_paused_campaign_waits_and_goes_on_when_resumed(
+async def test_a_paused_campaign_continues_after_resume(
     client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID, half_sent: str
 ) -> None:
     for _ in range(2):
@@ -85,7 +85,7 @@ async def _quiet(salesdb: asyncpg.Pool, bulksms_id: str) -> bool:
     return bool(await salesdb.fetchval(query, UUID(bulksms_id)))
 
 
-async def test_a_cancelled_campaign_gives_back_what_it_will_not_need(
+async def test_a_cancelled_campaign_releases_its_unused_credit(
     client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID, half_sent: str
 ) -> None:
     for _ in range(2):
@@ -100,7 +100,7 @@ async def test_a_cancelled_campaign_gives_back_what_it_will_not_need(
     assert "cancelled" in problem(await control(client, "resume", half_sent), 409)
 
 
-async def test_what_was_not_started_can_be_cancelled_and_not_run(client: Client, workspace: UUID) -> None:
+async def test_a_campaign_cancelled_before_its_start_cannot_be_run(client: Client, workspace: UUID) -> None:
     bulksms_id = await client.created(workspace, csv_of(3))
     assert "created" in problem(await control(client, "pause", bulksms_id), 409)
     cancelled = (await control(client, "cancel", bulksms_id)).json()
@@ -112,7 +112,7 @@ async def test_what_was_not_started_can_be_cancelled_and_not_run(client: Client,
     assert "no campaign" in problem(await control(client, "cancel", str(uuid4())), 404)
 
 
-async def test_a_campaign_cancelled_while_it_starts_holds_nothing(
+async def test_a_campaign_cancelled_during_its_start_holds_no_reservation(
     client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID
 ) -> None:
     """Whoever comes first: all that was reserved is given back, and nothing can be reserved any more."""
@@ -138,7 +138,7 @@ async def test_a_scheduled_campaign_runs_at_its_time(client: Client, salesdb: as
     assert datetime.fromisoformat((await client.campaign(bulksms_id))["started_at"]) >= soon
 
 
-async def test_create_can_schedule_and_a_schedule_can_be_held_and_cancelled(client: Client, workspace: UUID) -> None:
+async def test_a_campaign_scheduled_on_creation_can_be_paused_and_cancelled(client: Client, workspace: UUID) -> None:
     late = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     made = (await client.create(workspace, csv_of(5), scheduled_for=late)).json()
     assert made["status"] == "scheduled"
@@ -147,7 +147,7 @@ async def test_create_can_schedule_and_a_schedule_can_be_held_and_cancelled(clie
     assert (await client.workspace(workspace))["reserved"] == "0.0"
 
 
-async def test_what_was_scheduled_under_a_key_is_answered_the_same_also_when_its_time_has_come(
+async def test_a_repeated_schedule_request_gets_the_same_response_after_the_start(
     client: Client, workspace: UUID
 ) -> None:
     soon = (datetime.now(UTC) + timedelta(seconds=5)).isoformat()  # long enough for all that is asked before it
@@ -165,14 +165,14 @@ async def test_what_was_scheduled_under_a_key_is_answered_the_same_also_when_its
 
 
 @pytest.mark.parametrize("moment", ["2020-01-01T00:00:00Z", "2999-01-01T00:00:00Z", "2030-01-01T00:00:00", "tomorrow"])
-async def test_a_time_that_is_none_is_refused(client: Client, workspace: UUID, moment: str) -> None:
+async def test_an_invalid_time_is_refused(client: Client, workspace: UUID, moment: str) -> None:
     assert "scheduled_for" in problem(await client.create(workspace, csv_of(1), scheduled_for=moment), 422)
     bulksms_id = await client.created(workspace, csv_of(1))
     assert (await control(client, "run", bulksms_id, scheduled_for=moment)).status_code in (400, 422)
     assert await has_status(client, bulksms_id, "created")
 
 
-async def test_a_scheduled_campaign_that_cannot_be_paid_pauses_and_says_why(client: Client, ds: asyncpg.Pool) -> None:
+async def test_a_scheduled_campaign_without_credit_is_paused_with_a_reason(client: Client, ds: asyncpg.Pool) -> None:
     poor = await new_workspace(ds, Decimal("0.1"))
     soon = datetime.now(UTC) + timedelta(seconds=3)
     made = (await client.create(poor, csv_of(5), scheduled_for=soon.isoformat())).json()
@@ -183,7 +183,7 @@ async def test_a_scheduled_campaign_that_cannot_be_paid_pauses_and_says_why(clie
     await until(lambda: client.completed(made["bulksms_id"]))
 
 
-async def test_a_campaign_that_the_carrier_refuses_pauses_by_itself(
+async def test_a_campaign_that_the_carrier_refuses_is_paused(
     client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID
 ) -> None:
     await client.behave(trouble="refuse", times=10)
@@ -199,7 +199,7 @@ async def test_a_campaign_that_the_carrier_refuses_pauses_by_itself(
     await check_invariants(client, ds, salesdb, workspace)
 
 
-async def test_the_failed_contacts_of_a_campaign_are_retried_as_a_new_one(
+async def test_failed_contacts_are_retried_in_a_new_campaign(
     client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID
 ) -> None:
     await client.behave(failed=1)
@@ -222,10 +222,10 @@ async def test_the_failed_contacts_of_a_campaign_are_retried_as_a_new_one(
     assert (await client.campaign(made["bulksms_id"]))["charged"] == "0.2"
     await check_invariants(client, ds, salesdb, workspace)
     nothing = await client.http.post(f"{client.salesapi}/bulksms/{made['bulksms_id']}/retry-failed")
-    assert "none" in problem(nothing, 409)
+    assert "no failed contacts" in problem(nothing, 409)
 
 
-async def test_create_under_a_key_makes_one_campaign(client: Client, workspace: UUID) -> None:
+async def test_create_with_an_idempotency_key_creates_one_campaign(client: Client, workspace: UUID) -> None:
     key = {"Idempotency-Key": uuid4().hex}
     answers = await asyncio.gather(*(client.create(workspace, csv_of(50), headers=key) for _ in range(5)))
     assert [answer.status_code for answer in answers] == [201] * 5
@@ -237,7 +237,7 @@ async def test_create_under_a_key_makes_one_campaign(client: Client, workspace: 
     problem(await client.create(workspace, csv_of(51), headers={"Idempotency-Key": "x" * 300}), 400)
 
 
-async def test_run_under_a_key_is_answered_the_same(client: Client, workspace: UUID) -> None:
+async def test_run_with_an_idempotency_key_gets_the_same_response(client: Client, workspace: UUID) -> None:
     bulksms_id = await client.created(workspace, csv_of(20))
     key = {"Idempotency-Key": uuid4().hex}
     answers = await asyncio.gather(*(client.run(bulksms_id, headers=key) for _ in range(8)))

@@ -99,7 +99,7 @@ def routes() -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize(("service", "method", "path"), routes())
-async def test_nobody_sees_or_moves_what_is_anothers(
+async def test_a_key_gives_no_access_to_other_workspaces(
     secured: SecuredSystem, service: str, method: str, path: str
 ) -> None:
     """404 as for what is not there, word for word; 401 without a key; the owner and an operator see it."""
@@ -141,7 +141,7 @@ async def test_the_system_is_shown_to_operators(secured: SecuredSystem) -> None:
     assert [await secured.status(key, url) for key in ("", secured.ann.key, secured.operator)] == [401, 403, 200]
 
 
-async def test_keys_and_workspaces_are_told_to_scripts(secured: SecuredSystem) -> None:
+async def test_keys_and_workspaces_are_printed_as_json(secured: SecuredSystem) -> None:
     made = json.loads(await secured.command("workspace", "create", "scripts", "--json"))
     rotated = json.loads(await secured.command("key", "rotate", made["key"].split("_")[1], "--json"))["key"]
     listed = json.loads(await secured.command("key", "list", "--json"))
@@ -193,7 +193,7 @@ async def test_credit_is_added_by_operators_only(secured: SecuredSystem) -> None
     assert (await secured.call(secured.operator, "POST", url, json={"amount": "1"})).status_code == 200
 
 
-async def test_a_key_that_was_rotated_or_revoked_stops(secured: SecuredSystem) -> None:
+async def test_a_rotated_or_revoked_key_is_refused(secured: SecuredSystem) -> None:
     first = await secured.new_key("create", str(secured.ann.workspace))
     assert await secured.status(first, "/bulksms") == 200
     second = await secured.new_key("rotate", first.split("_")[1])
@@ -236,7 +236,7 @@ async def test_commands_say_what_is_wrong(secured: SecuredSystem) -> None:
         assert said in done.output
 
 
-async def test_the_demo_brings_a_key_and_takes_it_along(
+async def test_the_demo_creates_a_key_and_revokes_it(
     secured: SecuredSystem, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings, work = secured.system.settings, partial(demo, contacts=ROOT / "5contacts.csv")
@@ -261,7 +261,7 @@ async def told(socket: ClientConnection) -> dict[str, Any]:
     return result
 
 
-async def test_a_watcher_shows_its_key_in_the_header_or_in_a_message(secured: SecuredSystem) -> None:
+async def test_a_websocket_client_authenticates_by_header_or_message(secured: SecuredSystem) -> None:
     ask = {"workspace_id": str(secured.ann.workspace)}
     async with watch(secured, secured.ann.key) as socket:
         await socket.send(json.dumps(ask))
@@ -273,7 +273,7 @@ async def test_a_watcher_shows_its_key_in_the_header_or_in_a_message(secured: Se
             assert (await told(socket))["workspace_id"] == str(secured.ann.workspace)
 
 
-async def test_a_watcher_without_a_key_or_of_another_workspace_sees_nothing(secured: SecuredSystem) -> None:
+async def test_a_websocket_client_without_access_gets_no_events(secured: SecuredSystem) -> None:
     ask = {"workspace_id": str(secured.ann.workspace)}
     with pytest.raises(InvalidStatus) as refused:
         async with watch(secured, "bsk_wrong"):
@@ -292,7 +292,7 @@ async def test_a_watcher_without_a_key_or_of_another_workspace_sees_nothing(secu
         assert (await told(socket))["error"] == f"there is no workspace {secured.ann.workspace}"
 
 
-async def test_a_watcher_whose_key_is_revoked_is_told_and_closed(secured: SecuredSystem) -> None:
+async def test_a_websocket_is_closed_after_its_key_is_revoked(secured: SecuredSystem) -> None:
     key = await secured.new_key("create", str(secured.ann.workspace))
     async with watch(secured, key) as socket:
         await socket.send(json.dumps({"workspace_id": str(secured.ann.workspace)}))
@@ -329,12 +329,12 @@ async def _completed(secured: SecuredSystem, owner: Owner) -> bool:
     return bool(campaign["status"] == "completed")
 
 
-async def test_a_request_id_that_is_none_is_replaced(secured: SecuredSystem) -> None:
+async def test_an_invalid_request_id_is_replaced(secured: SecuredSystem) -> None:
     answer = await secured.call("", "GET", "/health", headers={"X-Request-Id": 'a" id'})
     assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-request-id"])
 
 
-async def test_a_callback_without_the_secret_that_the_system_made_is_refused(secured: SecuredSystem) -> None:
+async def test_a_callback_without_the_generated_secret_is_refused(secured: SecuredSystem) -> None:
     body = json.dumps({"message_id": "x", "status": "sent", "timestamp": "2026-01-01T00:00:00Z"}).encode()
     url = f"{secured.client.salesapi}/callback"
     problem(await secured.client.http.post(url, content=body), 401)
@@ -342,7 +342,7 @@ async def test_a_callback_without_the_secret_that_the_system_made_is_refused(sec
     assert (await secured.client.http.post(url, content=body, headers=good)).status_code == 200
 
 
-async def test_rpc_takes_no_call_without_the_token_or_a_certificate_of_its_ca(secured: SecuredSystem) -> None:
+async def test_rpc_refuses_calls_without_the_token_or_a_valid_certificate(secured: SecuredSystem) -> None:
     whole = security.of_client(secured.system.settings)
     other = trustme.CA()
     stranger = other.issue_cert("services")
@@ -370,7 +370,7 @@ async def test_rpc_takes_no_call_without_the_token_or_a_certificate_of_its_ca(se
     assert ["does not answer" in answer for answer in answers[3:]] == [True] * 4
 
 
-async def test_a_key_has_a_rate_and_others_are_not_held_up(secured: SecuredSystem) -> None:
+async def test_the_rate_limit_is_per_key(secured: SecuredSystem) -> None:
     key = await secured.new_key("create", str(secured.ann.workspace))
     answers = await asyncio.gather(*(secured.call(key, "GET", "/bulksms?limit=1") for _ in range(200)))
     refused = [answer for answer in answers if answer.status_code == 429]
@@ -382,7 +382,7 @@ async def test_a_key_has_a_rate_and_others_are_not_held_up(secured: SecuredSyste
     await until(lambda: _is(secured, key, 200))
 
 
-async def test_without_redis_the_rate_holds_up_nothing_but_top_ups(secured: SecuredSystem) -> None:
+async def test_without_redis_only_top_ups_are_refused(secured: SecuredSystem) -> None:
     assert secured.system.valkey is not None
     url = f"{secured.client.webapi}/workspaces/{secured.ann.workspace}"
     secured.system.valkey.kill()
@@ -393,7 +393,7 @@ async def test_without_redis_the_rate_holds_up_nothing_but_top_ups(secured: Secu
         secured.system.valkey.start()
 
 
-async def test_a_service_whose_token_is_wrong_is_not_ready_and_says_so(secured: SecuredSystem) -> None:
+async def test_a_service_with_a_wrong_token_is_not_ready(secured: SecuredSystem) -> None:
     secured.system.kill("salesapi")
     secured.system.spawn("salesapi", RPC_TOKEN="not the token of rpc")
 
@@ -410,7 +410,7 @@ async def test_a_service_whose_token_is_wrong_is_not_ready_and_says_so(secured: 
         secured.system.restart("salesapi")
 
 
-async def test_while_rpc_is_away_nobody_new_comes_in_and_nobody_known_is_lost(secured: SecuredSystem) -> None:
+async def test_while_rpc_is_unavailable_only_cached_keys_are_accepted(secured: SecuredSystem) -> None:
     assert await secured.status(secured.ann.key, "/bulksms") == 200
     secured.system.kill("rpc")
     try:
@@ -426,7 +426,7 @@ async def test_while_rpc_is_away_nobody_new_comes_in_and_nobody_known_is_lost(se
         secured.system.restart("rpc")
 
 
-async def test_a_mistake_of_ours_tells_no_secrets_of_the_house(secured: SecuredSystem) -> None:
+async def test_an_internal_error_reveals_no_details(secured: SecuredSystem) -> None:
     connection = await asyncpg.connect(secured.system.settings.salesdb_dsn)
     await connection.execute("ALTER TABLE bulksms RENAME TO elsewhere")
     try:
@@ -438,7 +438,7 @@ async def test_a_mistake_of_ours_tells_no_secrets_of_the_house(secured: SecuredS
     assert not re.search("relation|SELECT|Traceback|asyncpg|elsewhere", answer.text)
 
 
-async def test_logs_hold_no_number_and_no_secret(secured: SecuredSystem) -> None:
+async def test_logs_contain_no_phone_number_and_no_secret(secured: SecuredSystem) -> None:
     """After all the tests above."""
     logs = "".join(path.read_text() for path in secured.system.log_dir.glob("*.log"))
     keys = (secured.operator, secured.ann.key, secured.bob.key)

@@ -21,7 +21,7 @@ from bulksms.status import SmsStatus
 from common.database import UNAVAILABLE
 from local.launcher import System
 from rpc import audit
-from salesapi.simulator.fate import Odds, fate
+from salesapi.simulator.outcome import NetworkModel, decide_outcome
 from tests.support.client import Client, csv_of
 from tests.support.invariants import violations
 from tests.support.polling import until
@@ -171,7 +171,7 @@ class Harness:
 
     async def check_invariants(self, workspace: UUID) -> None:
         """I1, I2 and I5 of a workspace whose campaigns have ended."""
-        await self.until(lambda: audit.settled(self.salesdb, workspace), "ds has what salesdb owes")
+        await self.until(lambda: audit.is_settled(self.salesdb, workspace), "ds has what salesdb owes")
         if found := await violations(self.client, self.ds, self.salesdb, workspace):
             raise InvariantViolation("; ".join(found))
 
@@ -190,7 +190,9 @@ class Harness:
         found: dict[int, str] = {}
         with closing(sqlite3.connect(self._store)) as database:
             for message_id, place, odds, steps in database.execute(query, (prefix, prefix)):
-                reports = fate(msgspec.json.decode(odds, type=Odds), message_id).reports[: steps[place]]
+                reports = decide_outcome(msgspec.json.decode(odds, type=NetworkModel), message_id).reports[
+                    : steps[place]
+                ]
                 seq = int(message_id.rpartition("-")[2])
                 found[seq] = max(
                     [found.get(seq, "queued"), *(report.status for report in reports)], key=_ORDER.__getitem__

@@ -124,7 +124,7 @@ async def test_failing_observers_of_the_report_writer_lose_no_report_and_no_char
     await check_invariants(client, ds, salesdb, workspace)
     seen = await counted(client, "salesapi")
     assert {name for kind, name in seen if kind == "observer"} >= {
-        f"report writer: {one}" for one in ("on_entries", "on_moved", "on_flush")
+        f"report writer: {one}" for one in ("on_entries", "on_changed", "on_flush")
     }
 
 

@@ -71,12 +71,12 @@ async def test_one_report_or_an_array_with_counts(client: Client, salesdb: async
         b"[" + b",".join([b'{"message_id":"x","status":"sent","timestamp":"2026-01-01T00:00:00Z"}'] * 1001) + b"]",
     ],
 )
-async def test_what_is_no_report_is_400(client: Client, body: bytes) -> None:
+async def test_an_invalid_report_is_400(client: Client, body: bytes) -> None:
     answer = await client.post_callback(body)
     assert "send {message_id" in problem(answer, 400)
 
 
-async def test_every_order_of_reports_ends_with_the_same_row_and_charge(
+async def test_every_order_of_reports_gives_the_same_row_and_charge(
     client: Client, salesdb: asyncpg.Pool, workspace: UUID
 ) -> None:
     """I4, over all orders of all that a carrier may tell of one message, contradictions and repetitions included."""

@@ -33,18 +33,18 @@ async def connection(client: Client) -> AsyncIterator[RawConnection]:
         yield made
 
 
-async def test_requests_sent_at_once_are_answered_in_their_order(connection: RawConnection) -> None:
+async def test_pipelined_requests_are_answered_in_order(connection: RawConnection) -> None:
     connection.send(post() + post(b"[]") + post(b"[%s,%s]" % (REPORT, REPORT)))
     assert [(await connection.answer())[:1] for _ in range(2)] == [(200,), (400,)]
     assert (await connection.answer())[1] == {"applied": 0, "stale": 0, "unknown": 2}
 
 
-async def test_more_than_may_wait_are_all_answered(connection: RawConnection) -> None:
+async def test_more_requests_than_the_queue_holds_are_all_answered(connection: RawConnection) -> None:
     connection.send(post() * 500)
     assert [(await connection.answer())[0] for _ in range(500)] == [200] * 500
 
 
-async def test_a_heap_of_refused_requests_behind_one_that_waits_hurts_nobody(
+async def test_many_refused_requests_behind_a_waiting_one_are_answered(
     client: Client, connection: RawConnection
 ) -> None:
     for _ in range(2):
@@ -69,14 +69,14 @@ async def test_a_body_in_chunks(connection: RawConnection) -> None:
     assert (await connection.answer())[:2] == (200, APPLIED)
 
 
-async def test_a_query_and_an_absolute_address_are_the_same_callback(client: Client) -> None:
+async def test_a_query_or_an_absolute_url_is_a_callback_too(client: Client) -> None:
     for target in (b"/callback?from=carrier", b"http://salesapi/callback"):
         async with connect(client.salesapi) as connection:
             connection.send(post(target=target))
             assert (await connection.answer())[:2] == (200, APPLIED)
 
 
-async def test_the_connection_can_go_on_to_something_else_and_back(connection: RawConnection) -> None:
+async def test_a_connection_can_switch_to_other_requests_and_back(connection: RawConnection) -> None:
     connection.send(post())
     assert (await connection.answer())[0] == 200
     connection.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -85,7 +85,7 @@ async def test_the_connection_can_go_on_to_something_else_and_back(connection: R
     assert (await connection.answer())[:2] == (200, APPLIED)
 
 
-async def test_something_else_in_one_piece_with_a_callback_is_to_be_asked_for_again(connection: RawConnection) -> None:
+async def test_another_request_pipelined_with_a_callback_must_be_repeated(connection: RawConnection) -> None:
     connection.send(post() + b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
     status, _, headers = await connection.answer()
     assert (status, headers["connection"]) == (200, "close")
@@ -93,20 +93,20 @@ async def test_something_else_in_one_piece_with_a_callback_is_to_be_asked_for_ag
 
 
 @pytest.mark.parametrize("request_", [post(version=b"1.0"), post(REPORT, b"/callback", b"Connection: close")])
-async def test_who_asks_for_it_is_closed_after_the_answer(connection: RawConnection, request_: bytes) -> None:
+async def test_the_connection_closes_after_the_response_on_request(connection: RawConnection, request_: bytes) -> None:
     connection.send(request_)
     assert (await connection.answer())[2]["connection"] == "close"
     assert await connection.closed()
 
 
-async def test_who_sends_no_more_gets_its_answers(connection: RawConnection) -> None:
+async def test_a_client_that_sends_eof_gets_its_responses(connection: RawConnection) -> None:
     connection.send(post() * 3)
     connection.writer.write_eof()
     assert [(await connection.answer())[0] for _ in range(3)] == [200] * 3
     assert await connection.closed()
 
 
-async def test_a_client_that_asks_first_is_told_to_go_on(connection: RawConnection) -> None:
+async def test_expect_100_continue_is_answered(connection: RawConnection) -> None:
     head, _, body = post(REPORT, b"/callback", b"Expect: 100-continue").partition(b"\r\n\r\n")
     connection.send(head + b"\r\n\r\n")
     assert (await connection.answer())[0] == 100
@@ -124,7 +124,7 @@ async def test_a_client_that_asks_first_is_told_to_go_on(connection: RawConnecti
         (b"POST /callback HTTP/1.1\r\n" + b"X: y\r\n" * 200_000, 431),
     ],
 )
-async def test_what_is_no_request_is_refused_after_the_answers_before_it(
+async def test_an_invalid_request_is_refused_after_the_earlier_responses(
     connection: RawConnection, data: bytes, status: int
 ) -> None:
     connection.send(post() + data)
@@ -154,7 +154,7 @@ async def test_another_method_is_405(client: Client) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-async def test_a_callback_that_is_not_signed_as_it_should_be_is_401(
+async def test_a_callback_without_a_valid_signature_is_401(
     connection: RawConnection, target: bytes, header: Callable[[], bytes], words: str
 ) -> None:
     connection.send(post(REPORT, target, header()) + post())
@@ -166,12 +166,12 @@ async def test_a_callback_that_is_not_signed_as_it_should_be_is_401(
         assert (await connection.answer())[0] == 200, "the connection goes on"
 
 
-def test_a_signature_is_the_hmac_of_every_librarys() -> None:
+def test_a_signature_is_a_standard_hmac() -> None:
     for secret in (b"k", b"k" * 64, b"k" * 65):
         made = hmac.digest(secret, b"1700000000.{}", "sha256").hex()
         assert Secret(secret).sign(b"{}", 1_700_000_000.9) == f"t=1700000000,v1={made}".encode()
 
 
-async def test_two_secrets_count_while_they_are_rotated(connection: RawConnection) -> None:
+async def test_two_secrets_are_valid_during_rotation(connection: RawConnection) -> None:
     connection.send(post(REPORT, b"/callback", signature(REPORT, secret=OLD_SECRET)) + post())
     assert [(await connection.answer())[0] for _ in range(2)] == [200, 200]

@@ -1,4 +1,4 @@
-"""The simulated carrier by itself, as someone who load-tests SMS code of their own uses it; and its adapter."""
+"""The simulated carrier on its own, as in load tests of other SMS systems, and its adapter."""
 
 import asyncio
 import os
@@ -31,14 +31,14 @@ from salesapi.carrier.port import (
 )
 from salesapi.salesapi.charges import charge_batcher
 from salesapi.salesapi.sending import RefusalLimit, Sender
-from salesapi.simulator.fate import Odds, fate
+from salesapi.simulator.outcome import NetworkModel, decide_outcome
 from tests.support.client import Client, csv_of, problem
 from tests.support.invariants import check_invariants
 from tests.support.polling import until
 
 
 class Receiver:
-    """A real HTTP server that takes callbacks; answers `status` to the first `refuse` of them."""
+    """A real HTTP server for callbacks; answers 503 to the first `refuse` of them."""
 
     def __init__(self) -> None:
         self.bodies: list[Any] = []
@@ -68,15 +68,18 @@ class Receiver:
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
-    made = Receiver()
-    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
-    made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/callback"
-    yield made
+    receiver = Receiver()
+    server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0)
+    receiver.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/callback"
+    yield receiver
     server.close()
 
 
 async def submit(client: Client, receiver: Receiver, key: str, ids: list[str], to: str = "+358401234567") -> Any:
-    body = {"callback_url": receiver.url, "messages": [{"message_id": one, "to": to, "text": "Hi"} for one in ids]}
+    body = {
+        "callback_url": receiver.url,
+        "messages": [{"message_id": message_id, "to": to, "text": "Hi"} for message_id in ids],
+    }
     return await client.http.post(f"{client.carrier}/messages", json=body, headers={"Idempotency-Key": key})
 
 
@@ -89,19 +92,19 @@ async def finished(receiver: Receiver, ids: list[str]) -> bool:
     return final >= set(ids)
 
 
-async def test_the_same_key_is_answered_the_same_and_sent_once(client: Client, receiver: Receiver) -> None:
+async def test_a_repeated_key_gets_the_same_response_and_is_sent_once(client: Client, receiver: Receiver) -> None:
     ids, key, phone = ids_of(20), uuid4().hex, "+358409999001"
     first = await submit(client, receiver, key, ids, phone)
     again = await submit(client, receiver, key, ids, phone)
     assert (first.status_code, again.status_code, first.json()) == (202, 202, again.json())
     assert "other messages" in problem(await submit(client, receiver, key, ids_of(1)), 409)
     await until(lambda: finished(receiver, ids))
-    got = (await client.http.get(f"{client.carrier}/stats/phones/{phone}")).json()["messages"]
+    received = (await client.http.get(f"{client.carrier}/stats/phones/{phone}")).json()["messages"]
     failed = {report["message_id"] for report in receiver.reports if report["status"] == "failed"}
-    assert got == 20 - len(failed)
+    assert received == 20 - len(failed)
 
 
-async def test_every_message_is_reported_also_if_the_receiver_was_busy(client: Client, receiver: Receiver) -> None:
+async def test_every_message_is_reported_after_the_receiver_was_busy(client: Client, receiver: Receiver) -> None:
     receiver.refuse = 30
     ids = ids_of(100)
     await submit(client, receiver, uuid4().hex, ids)
@@ -111,7 +114,7 @@ async def test_every_message_is_reported_also_if_the_receiver_was_busy(client: C
     assert all(report["error_code"] for report in receiver.reports if report["status"] in ("failed", "undelivered"))
 
 
-async def test_reports_come_in_arrays_on_demand(client: Client, receiver: Receiver) -> None:
+async def test_reports_are_posted_in_arrays_if_configured(client: Client, receiver: Receiver) -> None:
     await client.behave(array=50)
     ids = ids_of(200)
     await submit(client, receiver, uuid4().hex, ids)
@@ -121,23 +124,23 @@ async def test_reports_come_in_arrays_on_demand(client: Client, receiver: Receiv
     assert len(bodies) < sum(map(len, bodies))
 
 
-async def test_its_rate_is_limited_on_demand(client: Client, receiver: Receiver) -> None:
+async def test_batches_over_the_rate_limit_are_429(client: Client, receiver: Receiver) -> None:
     await client.behave(mps=1)  # the second batch overdraws it for nine seconds
-    answers = [await submit(client, receiver, uuid4().hex, ids_of(10)) for _ in range(4)]
-    assert answers[0].status_code == 202
-    problem(answers[-1], 429)
-    assert float(answers[-1].headers["retry-after"]) > 0
+    responses = [await submit(client, receiver, uuid4().hex, ids_of(10)) for _ in range(4)]
+    assert responses[0].status_code == 202
+    problem(responses[-1], 429)
+    assert float(responses[-1].headers["retry-after"]) > 0
 
 
-async def test_what_is_no_batch_is_refused(client: Client, receiver: Receiver) -> None:
+async def test_an_invalid_batch_is_refused(client: Client, receiver: Receiver) -> None:
     url = f"{client.carrier}/messages"
     assert "callback_url" in problem(await client.http.post(url, json={}), 400)
     assert "messages" in problem(await submit(client, receiver, "k", []), 400)
-    answer = await submit(client, receiver, uuid4().hex, ["x"], to="0401234567")
-    assert answer.json() == {"accepted": 0, "rejected": [{"message_id": "x", "reason": "not a number in E.164"}]}
+    response = await submit(client, receiver, uuid4().hex, ["x"], to="0401234567")
+    assert response.json() == {"accepted": 0, "rejected": [{"message_id": "x", "reason": "not a number in E.164"}]}
 
 
-async def test_what_was_accepted_survives_kill_9(system: System, client: Client, receiver: Receiver) -> None:
+async def test_accepted_batches_survive_kill_9(system: System, client: Client, receiver: Receiver) -> None:
     ids = ids_of(300)
     await submit(client, receiver, uuid4().hex, ids)
     await until(lambda: _some(receiver))
@@ -151,12 +154,12 @@ async def _some(receiver: Receiver) -> bool:
     return len(receiver.reports) > 20
 
 
-def test_fates_are_the_seeds_and_in_proportion() -> None:
-    odds = Odds(failed=0.1, undelivered=0.2, duplicates=0.3, swapped=0.4, latency=1.0, seed=7)
-    fates = [fate(odds, f"m{i}") for i in range(5000)]
-    assert fates == [fate(odds, f"m{i}") for i in range(5000)]
-    assert fates[:50] != [fate(msgspec.structs.replace(odds, seed=8), f"m{i}") for i in range(50)]
-    left = [one.reports for one in fates if one.leaves]
+def test_outcomes_depend_on_the_seed_and_follow_the_shares() -> None:
+    network = NetworkModel(failed=0.1, undelivered=0.2, duplicates=0.3, swapped=0.4, latency=1.0, seed=7)
+    outcomes = [decide_outcome(network, f"m{i}") for i in range(5000)]
+    assert outcomes == [decide_outcome(network, f"m{i}") for i in range(5000)]
+    assert outcomes[:50] != [decide_outcome(msgspec.structs.replace(network, seed=8), f"m{i}") for i in range(50)]
+    left = [outcome.reports for outcome in outcomes if outcome.reaches_phone]
     assert 0.08 < 1 - len(left) / 5000 < 0.12
     assert 0.35 < sum(reports[0].status != "sent" for reports in left) / len(left) < 0.45
     assert 0.15 < sum(any(r.status == "undelivered" for r in reports) for reports in left) / len(left) < 0.25
@@ -174,7 +177,7 @@ def test_fates_are_the_seeds_and_in_proportion() -> None:
         ("hang", CarrierUnknownError),
     ],
 )
-async def test_the_adapter_tells_what_is_known_of_a_batch(
+async def test_the_adapter_raises_the_error_for_each_kind_of_failure(
     client: Client, receiver: Receiver, trouble: str, error: type[Exception]
 ) -> None:
     carrier = HttpCarrier(client.carrier, receiver.url, 1.0 if trouble == "hang" else 30.0)
@@ -184,7 +187,7 @@ async def test_the_adapter_tells_what_is_known_of_a_batch(
     await carrier.close()
 
 
-def test_told_to_stop_it_writes_what_it_knows_and_ends(tmp_path: Path) -> None:
+def test_the_simulator_stops_on_sigterm(tmp_path: Path) -> None:
     port = free_port()
     environ = {**os.environ, "CARRIER_URL": f"http://127.0.0.1:{port}", "DATA_DIR": str(tmp_path)}
     process = subprocess.Popen([sys.executable, "console.py", "carrier", "serve"], cwd=ROOT, env=environ)
@@ -196,22 +199,24 @@ def test_told_to_stop_it_writes_what_it_knows_and_ends(tmp_path: Path) -> None:
     assert process.wait(60) == 0
 
 
-async def test_a_carrier_that_is_not_there_has_surely_nothing() -> None:
+async def test_a_carrier_that_cannot_be_reached_is_unavailable() -> None:
     carrier = HttpCarrier("http://127.0.0.1:9", "http://127.0.0.1:9", 30.0)
     with pytest.raises(CarrierUnavailableError):
         await carrier.submit("k", [])
     await carrier.close()
 
 
-async def test_a_batch_is_never_sent_again_blindly_to_a_carrier_without_keys(
+async def test_a_batch_of_unknown_state_is_not_repeated_to_a_carrier_without_idempotency(
     system: System, client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID
 ) -> None:
-    """DESIGN, step 3: its outcome is unknown, so it waits for its reports, which come."""
+    """The state of the batch is `unknown` until its reports arrive."""
     database = Database("salesdb", system.settings.salesdb_dsn)
     await database.open()
     carrier = HttpCarrier(client.carrier, system.settings.callback_url, 30.0, idempotent=False)
     charges = charge_batcher(JobQueue.connect(system.settings.redis_url))
-    sender = Sender(database, carrier, charges, lanes=1, lease=60, patience=30, refusal_limit=RefusalLimit(0.5, 100))
+    sender = Sender(
+        database, carrier, charges, concurrency=1, lease=60, submit_within=30, refusal_limit=RefusalLimit(0.5, 100)
+    )
     system.kill("sales_worker")
     bulksms_id = await client.created(workspace, csv_of(30))
     await client.run(bulksms_id)

@@ -168,7 +168,7 @@ async def test_a_port_that_is_taken_costs_the_metrics_and_nothing_else(client: C
         dsns = {"DS_DSN": client.settings.ds_dsn, "SALESDB_DSN": client.settings.salesdb_dsn}
         with _process("console.py", "rpc", "serve", **dsns, RPC_ADDRESS=address, RPC_METRICS_PORT=port) as process:
             assert process.stderr is not None
-            awaited = {"metrics are not served", "rpc listens"}
+            awaited = {"metrics are not served", "rpc listening"}
             while awaited and (line := process.stderr.readline()):
                 awaited -= {words for words in awaited if words in line}
             assert not awaited

@@ -85,7 +85,7 @@ def cut(news: Sequence[News], dice: random.Random) -> list[list[News]]:
 
 @given(st.lists(_NEWS, min_size=1, max_size=12), st.randoms(use_true_random=False))
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-async def test_any_order_repetition_and_batching_ends_the_same(
+async def test_any_order_repetition_and_batching_gives_the_same_result(
     database: Database, news: list[News], dice: random.Random
 ) -> None:
     ends = []
@@ -108,9 +108,7 @@ async def test_any_order_repetition_and_batching_ends_the_same(
 
 
 @given(st.permutations(["sent", "delivered"]), st.integers(0, 3))
-async def test_what_a_truthful_carrier_tells_ends_delivered(
-    database: Database, order: list[str], repeated: int
-) -> None:
+async def test_consistent_reports_end_delivered(database: Database, order: list[str], repeated: int) -> None:
     bulksms_id = await new_campaign(database)
     for status in [*order, *order[:repeated]]:
         await reports.apply(database, [DeliveryReport(bulksms_id, 0, SmsStatus(status), None)])
@@ -118,7 +116,7 @@ async def test_what_a_truthful_carrier_tells_ends_delivered(
     assert (rows[0], owed) == (("delivered", None), Decimal("0.2"))
 
 
-async def test_the_writer_tells_each_caller_of_its_own_reports(database: Database) -> None:
+async def test_each_caller_gets_the_outcome_of_its_own_reports(database: Database) -> None:
     bulksms_id = await new_campaign(database)
     entries: list[object] = []
     writer = ReportWriter(database, buffer=20, flush=5, on_entries=entries.extend)
@@ -140,14 +138,14 @@ async def test_the_writer_tells_each_caller_of_its_own_reports(database: Databas
     writing.cancel()
 
 
-async def test_an_observer_that_fails_stops_nothing_and_keeps_nobody_waiting(database: Database) -> None:
+async def test_a_failing_observer_does_not_affect_the_writer(database: Database) -> None:
     bulksms_id = await new_campaign(database)
 
     def fail(what: object) -> None:
         raise RuntimeError("injected")
 
     before = failures["observer", "report writer: on_entries"]
-    writer = ReportWriter(database, buffer=20, flush=5, on_entries=fail, on_moved=fail, on_flush=fail)
+    writer = ReportWriter(database, buffer=20, flush=5, on_entries=fail, on_changed=fail, on_flush=fail)
     writing = asyncio.create_task(writer.run())
     for status, applied in ((SmsStatus.SENT, 1), (SmsStatus.DELIVERED, 1), (SmsStatus.SENT, 0)):
         outcome = await asyncio.wait_for(writer.write([DeliveryReport(bulksms_id, 0, status, None)]), 10)
@@ -157,7 +155,7 @@ async def test_an_observer_that_fails_stops_nothing_and_keeps_nobody_waiting(dat
     writing.cancel()
 
 
-async def test_a_database_that_is_gone_is_told_to_the_caller() -> None:
+async def test_an_unavailable_database_is_reported_to_the_caller() -> None:
     nowhere = Database("salesdb", "postgresql://postgres@127.0.0.1:9/salesdb")
     await nowhere.open()
     writer = ReportWriter(nowhere, buffer=10, flush=5, on_entries=lambda entries: None)

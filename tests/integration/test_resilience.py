@@ -24,7 +24,7 @@ async def test_a_batch_that_is_refused_fails_and_is_not_charged(
     await check_invariants(client, ds, salesdb, workspace)
 
 
-async def test_a_batch_that_may_have_left_is_not_failed_by_a_refusal(
+async def test_a_batch_of_unknown_state_is_not_failed_by_a_later_refusal(
     client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID
 ) -> None:
     """The carrier takes it, the answer is lost, and the next try is refused: its reports tell what became of it."""
@@ -64,7 +64,7 @@ async def _changes(salesdb: asyncpg.Pool, statement: str, bulksms_id: UUID) -> b
     return bool((await salesdb.execute(statement, bulksms_id)) != "UPDATE 0")
 
 
-async def test_a_run_cut_short_before_its_start_is_finished(
+async def test_an_interrupted_run_is_finished(
     client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID
 ) -> None:
     bulksms_id = await client.created(workspace, csv_of(5))
@@ -75,7 +75,7 @@ async def test_a_run_cut_short_before_its_start_is_finished(
     await check_invariants(client, ds, salesdb, workspace)
 
 
-async def test_a_charge_beyond_the_credit_waits_for_a_top_up_and_holds_up_no_other(
+async def test_a_charge_beyond_the_credit_is_settled_after_a_top_up_and_delays_no_other(
     client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool
 ) -> None:
     """A carrier that says `failed` and, when the campaign has ended and its money is spent, `delivered`."""
@@ -95,10 +95,10 @@ async def test_a_charge_beyond_the_credit_waits_for_a_top_up_and_holds_up_no_oth
     await client.behave(paused=False)
     await until(lambda: client.completed(second))
     await check_invariants(client, ds, salesdb, other)
-    assert not await audit.settled(salesdb, poor)
+    assert not await audit.is_settled(salesdb, poor)
     assert (await client.workspace(poor))["credit"] == "0.0"
     await client.http.post(f"{client.webapi}/workspaces/{poor}/topup", json={"amount": "0.1"})
-    await until(lambda: audit.settled(salesdb, poor))
+    await until(lambda: audit.is_settled(salesdb, poor))
     assert (await client.workspace(poor))["credit"] == "0.0"
 
 

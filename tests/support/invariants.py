@@ -11,7 +11,7 @@ from tests.support.polling import until
 
 async def check_invariants(client: Client, ds: asyncpg.Pool, salesdb: asyncpg.Pool, workspace: UUID) -> None:
     """Check I1, I2 and I5 for a workspace whose campaigns have ended."""
-    await until(lambda: audit.settled(salesdb, workspace))
+    await until(lambda: audit.is_settled(salesdb, workspace))
     assert await violations(client, ds, salesdb, workspace) == []
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from uvicorn.server import ServerState
 
-from bulksms.report_writer import Done, Outcome
+from bulksms.report_writer import OnDone, Outcome
 from bulksms.reports import DeliveryReport
 from salesapi.salesapi.callback import Callback
 from salesapi.salesapi.callback_protocol import CallbackProtocol
@@ -23,10 +23,10 @@ class SlowWriter:
     """Commits when the test says so."""
 
     def __init__(self) -> None:
-        self._waiting: list[Done] = []
+        self._waiting: list[OnDone] = []
 
-    def submit(self, reports: Sequence[DeliveryReport], done: Done) -> None:
-        self._waiting.append(done)
+    def submit(self, reports: Sequence[DeliveryReport], on_done: OnDone) -> None:
+        self._waiting.append(on_done)
 
     def write(self) -> None:
         """Here for `Callback`, which asks for it."""
@@ -100,11 +100,11 @@ class Connection:
         (b"POST /callback HTTP", True), (b"POST /callbacks", False), (b"GET", False), (b"POST /create", False),
     ],
 )  # fmt: skip
-def test_a_callback_is_known_by_its_beginning(beginning: bytes, expected: bool | None) -> None:
+def test_a_callback_is_recognised_by_its_first_bytes(beginning: bytes, expected: bool | None) -> None:
     assert is_callback(beginning) is expected
 
 
-async def test_what_follows_a_callback_that_is_being_committed_is_answered_after_it() -> None:
+async def test_a_request_behind_a_callback_is_answered_after_it() -> None:
     connection = Connection()
     connection.send(POST)
     connection.send(GET)
@@ -117,7 +117,7 @@ async def test_what_follows_a_callback_that_is_being_committed_is_answered_after
     assert connection.socket.is_read
 
 
-async def test_a_callback_that_comes_in_pieces_behind_another_is_a_callback() -> None:
+async def test_a_fragmented_callback_behind_another_is_recognised() -> None:
     connection = Connection()
     connection.send(POST)
     connection.send(POST[:3])
@@ -128,7 +128,7 @@ async def test_a_callback_that_comes_in_pieces_behind_another_is_a_callback() ->
     assert connection.socket.written.count(b"HTTP/1.1 200 OK") == 2
 
 
-async def test_the_end_of_the_server_reaches_whichever_protocol_has_the_connection() -> None:
+async def test_shutdown_reaches_the_current_protocol_of_a_connection() -> None:
     connection = Connection()
     connection.socket.protocol.shutdown()
     connection.send(GET)

@@ -39,7 +39,7 @@ def read(
         ("+46 70 123 45 67", "+46701234567"),
     ],
 )
-def test_numbers_as_people_write_them(written: str, number: str) -> None:
+def test_phone_numbers_are_normalised(written: str, number: str) -> None:
     assert FI.normalise(written) == number
 
 
@@ -56,19 +56,19 @@ def test_numbers_as_people_write_them(written: str, number: str) -> None:
         ("٠٤٠١٢٣٤٥٦٧", "not a phone number"),
     ],
 )
-def test_what_is_no_number_says_why(written: str, reason: str) -> None:
+def test_an_invalid_number_is_rejected_with_its_reason(written: str, reason: str) -> None:
     with pytest.raises(PhoneError, match=reason):
         FI.normalise(written)
 
 
 @pytest.mark.parametrize("region", ["FI", "SE", "US", "GB", "IT"])
 @given(st.data())
-def test_the_shortcut_says_what_the_library_says(region: str, data: st.DataObject) -> None:
+def test_the_fast_pattern_agrees_with_the_library(region: str, data: st.DataObject) -> None:
     normaliser = PhoneNormaliser(region)
     code = phonenumbers.country_code_for_region(region)
     heads = st.sampled_from(["0", "+", "", f"+{code}", f"+{code}4", f"+{code}7", "04", "05", "07", "00"])
     raw = data.draw(heads) + data.draw(st.text("0123456789", min_size=2, max_size=12))
-    short = normaliser._shortcut(raw)
+    short = normaliser._by_pattern(raw)
     if short is not None:
         assert normaliser._by_library(raw) == short
 
@@ -89,7 +89,7 @@ def test_every_encoding_delimiter_and_line_ending(encoding: str, delimiter: str,
     assert (reader.rows, reader.accepted, reader.segments) == (2, 2, 2)
 
 
-def test_rows_that_are_not_taken_tell_their_line_and_why() -> None:
+def test_rejected_rows_have_their_line_and_reason() -> None:
     data = b'Contact Name,Phone Number\n"two\nlines",0401234567\nB,+358401234567\nC\nD,12\nE\x00,0401234568\n'
     reader, contacts, rejected = read(data)
     assert [c.contact_name for c in contacts] == ["two\nlines"]
@@ -117,7 +117,7 @@ def test_rows_that_are_not_taken_tell_their_line_and_why() -> None:
         (b",".join([b"c"] * 300) + b"\n", "columns"),
     ],
 )
-def test_a_file_that_is_no_list_of_contacts_says_why(data: bytes, words: str) -> None:
+def test_an_unusable_file_is_refused_with_its_reason(data: bytes, words: str) -> None:
     with pytest.raises(CsvError, match=words):
         read(data)
 
@@ -132,7 +132,7 @@ _NUMBERS = st.one_of(st.from_regex(r"\+35840[0-9]{7}", fullmatch=True), st.text(
     st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
     st.booleans(),
 )
-def test_whatever_is_written_is_read_and_adds_up(
+def test_any_written_csv_is_read_and_its_counts_add_up(
     rows: list[tuple[str, str]], delimiter: str, encoding: str, number_first: bool
 ) -> None:
     """I2 at the door."""

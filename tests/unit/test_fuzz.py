@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from bulksms.contacts.csv_escape import neutral, restored
+from bulksms.contacts.csv_escape import escape_formula, unescape_formula
 from bulksms.contacts.csv_text import CsvError
 from bulksms.contacts.phone import PhoneNormaliser
 from bulksms.contacts.reader import ContactReader
@@ -53,7 +53,7 @@ _FILES = st.one_of(
 @example(b'sep="\nContact Name"Phone Number\n', "Hello")
 @example(b"sep=\x00\nContact Name\x00Phone Number\n", "Hello")
 @example(b"\xff\xfe" + "Contact Name,Phone Number\nA,\ud800".encode("utf-16-le", "surrogatepass"), "Hello")
-def test_any_file_is_contacts_that_add_up_or_an_error(file: bytes, message: str) -> None:
+def test_any_file_gives_contacts_that_add_up_or_a_csv_error(file: bytes, message: str) -> None:
     try:
         reader = ContactReader(io.BytesIO(file), message, FI, chunk_rows=2)
         chunks = list(reader)
@@ -99,7 +99,7 @@ def _bodies(shaped: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
 @fuzz
 @given(_bodies(_REPORTS))
 @example(b'{"x":' + b"[" * 100_000)
-def test_any_body_is_reports_or_a_problem(body: bytes) -> None:
+def test_any_body_gives_reports_or_a_problem(body: bytes) -> None:
     try:
         steps, foreign = callback.decode(body)
     except Problem as problem:
@@ -129,7 +129,7 @@ _PIECES = st.one_of(st.text(max_size=200), st.sampled_from(_SIGNS))
 
 @fuzz
 @given(st.lists(_PIECES, max_size=8).map("".join), st.lists(st.text(max_size=300), min_size=5, max_size=5))
-def test_any_text_is_a_message_or_an_error(text: str, values: list[str]) -> None:
+def test_any_text_gives_a_message_or_a_reason(text: str, values: list[str]) -> None:
     try:
         template = Template(text, ["City", "Contact Name"])
     except MessageError:
@@ -143,15 +143,15 @@ def test_any_text_is_a_message_or_an_error(text: str, values: list[str]) -> None
 
 @fuzz
 @given(st.text(st.sampled_from("=+-@\t\r\n',;|\"ax ＝é"), max_size=12))
-def test_a_cell_made_harmless_starts_no_formula_and_is_read_back(text: str) -> None:
-    cell = neutral(text)
-    assert restored(cell) == text
+def test_an_escaped_cell_is_not_a_formula_and_can_be_unescaped(text: str) -> None:
+    cell = escape_formula(text)
+    assert unescape_formula(cell) == text
     for separator in ',;|\t\r\n"':
         assert not any(part.startswith(tuple("=+-@＝")) for part in cell.split(separator))
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+358", "-1", "@SUM(A1)", "\tx", "\rx", "x;=1+1", 'x","=1+1', "'=1"])
-def test_cells_that_a_spreadsheet_would_run_have_a_quote(text: str) -> None:
-    assert "'" in neutral(text)
-    assert neutral(text) != text
-    assert neutral("O'Brien - Näkki, Jr. 50%") == "O'Brien - Näkki, Jr. 50%"
+def test_formula_cells_get_a_quote(text: str) -> None:
+    assert "'" in escape_formula(text)
+    assert escape_formula(text) != text
+    assert escape_formula("O'Brien - Näkki, Jr. 50%") == "O'Brien - Näkki, Jr. 50%"

@@ -31,7 +31,7 @@ def test_segments(text: str, encoding: str, characters: int, segments: int) -> N
 
 
 @given(st.text(st.sampled_from(sorted(_GSM_BASIC | _GSM_EXTENSION | {"ж", "😀"})), max_size=700))
-def test_segments_are_those_of_filling_them_one_character_after_another(text: str) -> None:
+def test_segments_agree_with_a_character_by_character_division(text: str) -> None:
     gsm = all(c in _GSM_BASIC | _GSM_EXTENSION for c in text)
     one, many = (160, 153) if gsm else (70, 67)
     widths = (
@@ -48,7 +48,7 @@ def test_segments_are_those_of_filling_them_one_character_after_another(text: st
     assert found.encoding == (Encoding.GSM7 if gsm else Encoding.UCS2)
 
 
-def test_placeholders_are_found_however_they_are_written() -> None:
+def test_placeholders_ignore_case_and_spacing() -> None:
     template = Template("Hi {contact name}, {{x}} {Contact_Name} of {CITY}", ["Contact Name", "Phone Number", "City"])
     assert template.columns == ("contact name", "city")
     assert template.render(["Bo", "Oulu"]) == "Hi Bo, {x} Bo of Oulu"
@@ -66,6 +66,6 @@ def test_placeholders_are_found_however_they_are_written() -> None:
         ("a\x00", "NUL"),
     ],
 )
-def test_a_text_that_cannot_be_sent(text: str, words: str) -> None:
+def test_an_invalid_text_is_refused(text: str, words: str) -> None:
     with pytest.raises(MessageError, match=words):
         Template(text, ["Contact Name"])

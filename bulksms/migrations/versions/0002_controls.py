@@ -1,4 +1,4 @@
-"""The controls of a campaign: pause, resume, cancel, schedule, retry; and answers kept for idempotency keys."""
+"""Pause, resume, cancel, schedule and retry of campaigns; responses by idempotency key."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""Indexes for what the workers look for every two seconds: each holds only the campaigns that are looked for."""
+"""Partial indexes for the queries that the workers run every two seconds."""
 
 from alembic import op
 

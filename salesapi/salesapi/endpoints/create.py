@@ -1,4 +1,4 @@
-"""`POST /create`: an upload of contacts and a text becomes a campaign, or is refused with nothing kept of it."""
+"""`POST /create`: create a campaign from an upload of contacts and a text, or refuse it with nothing stored."""
 
 import asyncio
 from datetime import datetime
@@ -15,7 +15,7 @@ from bulksms import idempotency, upload
 from bulksms.contacts.csv_text import CsvError
 from bulksms.contacts.phone import PhoneNormaliser
 from bulksms.contacts.reader import ContactReader, RejectedRow
-from bulksms.idempotency import Key, KeyTakenError
+from bulksms.idempotency import Key, KeyInUseError
 from bulksms.message import MessageError
 from bulksms.upload import Created, NoContactsError
 from common.auth.middleware import caller
@@ -33,7 +33,7 @@ _TEXTS = tuple(field for field in UploadForm.__struct_fields__ if field != "file
 
 
 class CreateEndpoint:
-    """The handler; `price` is credits per segment, `max_bytes` bounds the body."""
+    """The handler; `price` is credits per segment, `max_bytes` limits the body."""
 
     def __init__(self, salesdb: Database, rpc: RpcClient, *, region: str, price: Decimal, max_bytes: int) -> None:
         self._salesdb = salesdb
@@ -61,11 +61,11 @@ class CreateEndpoint:
         workspace_id = _uuid(form)
         await self._check_workspace(workspace_id, principal)
         scheduled_for = _start_time(form)
-        once = None
+        request_key = None
         if key is not None:
-            once = Key(workspace_id, "create", key, await asyncio.to_thread(_digest, form, file))
-            if known := await idempotency_key.replay(self._salesdb, once, 201):
-                return known
+            request_key = Key(workspace_id, "create", key, await asyncio.to_thread(_digest, form, file))
+            if stored := await idempotency_key.replay(self._salesdb, request_key, 201):
+                return stored
         if scheduled_for is not None:
             check_start_time(scheduled_for)
         try:
@@ -79,19 +79,19 @@ class CreateEndpoint:
                     price=self._price,
                     scheduled_for=scheduled_for,
                 )
-                answer = msgspec.json.encode(_view(created, name, scheduled_for, reader))
-                if once:
-                    await idempotency.remember_once(connection, once, answer)
+                body = msgspec.json.encode(_view(created, name, scheduled_for, reader))
+                if request_key:
+                    await idempotency.store_once(connection, request_key, body)
         except CsvError as error:
             raise Problem(422, "CSV not usable", f"file: {error}") from None
         except MessageError as error:
             raise Problem(422, "Message not usable", f"message: {error}") from None
         except NoContactsError as error:
             raise Problem(422, "No contacts", f"file: {error}", rejected_rows=_rejected(error.first)) from None
-        except KeyTakenError:
-            assert once is not None
-            return await idempotency_key.replayed(self._salesdb, once, 201)
-        return idempotency_key.answer(answer, 201)
+        except KeyInUseError:
+            assert request_key is not None
+            return await idempotency_key.replayed(self._salesdb, request_key, 201)
+        return idempotency_key.response(body, 201)
 
     async def _check_workspace(self, workspace_id: UUID, principal: Principal) -> None:
         if not principal.sees(workspace_id):
@@ -123,7 +123,7 @@ def _view(created: Created, name: str, scheduled_for: datetime | None, reader: C
 
 
 def _digest(form: FormData, file: UploadFile) -> bytes:
-    """What stands for all that an upload says; leaves the file at its start."""
+    """A hash of all fields and the file; leaves the file at its start."""
     digest = blake2b(digest_size=32)
     for field in _TEXTS:
         value = str(form.get(field, "")).encode()
@@ -136,7 +136,7 @@ def _digest(form: FormData, file: UploadFile) -> bytes:
 
 
 def _start_time(form: FormData) -> datetime | None:
-    """When the campaign is to run, if the form says so."""
+    """The time at which the campaign is scheduled, if any."""
     value = form.get("scheduled_for")
     if not value:
         return None
@@ -146,7 +146,7 @@ def _start_time(form: FormData) -> datetime | None:
         raise Problem(
             422,
             "Time not usable",
-            f"scheduled_for: {value!r} is not a time in ISO 8601 with its zone, such as 2030-01-31T09:00:00+02:00",
+            f"scheduled_for: {value!r} is not a time in ISO 8601 with a time zone, such as 2030-01-31T09:00:00+02:00",
         ) from None
 
 
@@ -154,7 +154,7 @@ def _text(form: FormData, field: str) -> str:
     value = form.get(field)
     if not isinstance(value, str):
         raise Problem(
-            400, "Field missing", f"{field}: this field is needed, beside {', '.join(set(_FIELDS) - {field})}"
+            400, "Field missing", f"{field}: this field is required, with {', '.join(set(_FIELDS) - {field})}"
         )
     return value
 

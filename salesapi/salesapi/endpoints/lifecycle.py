@@ -1,4 +1,4 @@
-"""Endpoints that run, schedule, pause, resume and cancel a campaign, and retry the contacts it failed to reach."""
+"""Endpoints that run, schedule, pause, resume and cancel a campaign, and retry its failed contacts."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from bulksms import idempotency, lifecycle, retry_failed
 from bulksms.campaigns import Campaign, CampaignNotFoundError
-from bulksms.idempotency import Key, KeyTakenError
+from bulksms.idempotency import Key, KeyInUseError
 from bulksms.lifecycle import WrongStateError
 from bulksms.retry_failed import NothingFailedError
 from common.database import Database
@@ -23,101 +23,101 @@ from salesapi.salesapi.authorization import visible_campaign
 from salesapi.salesapi.campaign_runner import CampaignRunner
 from salesapi.salesapi.schemas import CampaignReference, CampaignView, RunRequest
 
-_LATEST = timedelta(days=366)
+_MAX_AHEAD = timedelta(days=366)
 
 
 def check_start_time(moment: datetime) -> datetime:
-    """A time at which a campaign can start. Raises Problem 422."""
+    """Check a time at which a campaign is to start. Raises Problem 422."""
     now = datetime.now(UTC)
-    if not now < moment <= now + _LATEST:
+    if not now < moment <= now + _MAX_AHEAD:
         raise Problem(
             422,
             "Time not usable",
-            f"scheduled_for: {moment.isoformat()} must be in the future and at most {_LATEST.days} days away; "
+            f"scheduled_for: {moment.isoformat()} must be in the future and at most {_MAX_AHEAD.days} days away; "
             "leave it out to run now",
         )
     return moment
 
 
 class LifecycleEndpoints:
-    """The handlers, with what they need."""
+    """The handlers; `on_changed` gets the ids of campaigns whose status may have changed."""
 
-    def __init__(self, salesdb: Database, runner: CampaignRunner, on_moved: Callable[[Sequence[UUID]], None]) -> None:
+    def __init__(self, salesdb: Database, runner: CampaignRunner, on_changed: Callable[[Sequence[UUID]], None]) -> None:
         self._salesdb = salesdb
         self._runner = runner
-        self._on_moved = on_moved  # told the campaigns whose status may have changed
+        self._on_changed = on_changed
 
     async def run(self, request: Request) -> Response:
-        """`POST /run`: start a campaign, now or at a time."""
-        asked = await read_json(request, RunRequest)
+        """`POST /run`: start a campaign now or schedule it."""
+        body = await read_json(request, RunRequest)
         async with _domain_errors("can be run"):
-            campaign = await visible_campaign(self._salesdb, request, asked.bulksms_id)
+            campaign = await visible_campaign(self._salesdb, request, body.bulksms_id)
             key = idempotency_key.key_of(request)
-            once = lifecycle.run_key(campaign, key, asked.scheduled_for) if key else None
-            if once and (known := await idempotency_key.replay(self._salesdb, once, 202)):
-                return known
+            request_key = lifecycle.run_key(campaign, key, body.scheduled_for) if key else None
+            if request_key and (stored := await idempotency_key.replay(self._salesdb, request_key, 202)):
+                return stored
             try:
-                return self._changed(await self._run(asked, once), 202)
-            except WrongStateError:  # it may be the same request's doing, which came at the same time
-                if once and (known := await idempotency_key.replay(self._salesdb, once, 202)):
-                    return known
+                return self._changed(await self._run(body, request_key), 202)
+            except WrongStateError:  # perhaps a concurrent request with the same key started it
+                if request_key and (stored := await idempotency_key.replay(self._salesdb, request_key, 202)):
+                    return stored
                 raise
 
-    async def _run(self, asked: RunRequest, once: Key | None) -> Campaign:
-        if asked.scheduled_for is None:
-            return await self._runner.run(asked.bulksms_id, once.key if once else None)
-        return await self._runner.schedule(asked.bulksms_id, check_start_time(asked.scheduled_for), once)
+    async def _run(self, body: RunRequest, request_key: Key | None) -> Campaign:
+        if body.scheduled_for is None:
+            return await self._runner.run(body.bulksms_id, request_key.key if request_key else None)
+        return await self._runner.schedule(body.bulksms_id, check_start_time(body.scheduled_for), request_key)
 
     async def pause(self, request: Request) -> Response:
-        """`POST /pause`: take nothing more of a campaign to the carrier."""
-        asked = await read_json(request, CampaignReference)
+        """`POST /pause`: stop submitting a campaign to the carrier."""
+        body = await read_json(request, CampaignReference)
         async with _domain_errors("can be paused"):
-            await visible_campaign(self._salesdb, request, asked.bulksms_id)
-            return self._changed(await lifecycle.pause(self._salesdb, asked.bulksms_id))
+            await visible_campaign(self._salesdb, request, body.bulksms_id)
+            return self._changed(await lifecycle.pause(self._salesdb, body.bulksms_id))
 
     async def resume(self, request: Request) -> Response:
-        """`POST /resume`: go on with a paused campaign."""
-        asked = await read_json(request, CampaignReference)
+        """`POST /resume`: resume a paused campaign."""
+        body = await read_json(request, CampaignReference)
         async with _domain_errors("can be resumed"):
-            await visible_campaign(self._salesdb, request, asked.bulksms_id)
-            return self._changed(await self._runner.resume(asked.bulksms_id))
+            await visible_campaign(self._salesdb, request, body.bulksms_id)
+            return self._changed(await self._runner.resume(body.bulksms_id))
 
     async def cancel(self, request: Request) -> Response:
-        """`POST /cancel`: end a campaign; what has not gone to the carrier never will."""
-        asked = await read_json(request, CampaignReference)
+        """`POST /cancel`: cancel a campaign; unsent messages stay unsent."""
+        body = await read_json(request, CampaignReference)
         async with _domain_errors("can be cancelled"):
-            await visible_campaign(self._salesdb, request, asked.bulksms_id)
-            return self._changed(await self._runner.cancel(asked.bulksms_id))
+            await visible_campaign(self._salesdb, request, body.bulksms_id)
+            return self._changed(await self._runner.cancel(body.bulksms_id))
 
     async def retry_failed(self, request: Request) -> Response:
-        """`POST /bulksms/{id}/retry-failed`: a new campaign of the contacts that one has failed to reach."""
+        """`POST /bulksms/{id}/retry-failed`: create a new campaign from the failed contacts of one."""
         async with _domain_errors("has ended, so that its failed contacts can be retried"):
-            first = await visible_campaign(self._salesdb, request, request.path_params["bulksms_id"])
+            original = await visible_campaign(self._salesdb, request, request.path_params["bulksms_id"])
             key = idempotency_key.key_of(request)
-            once = retry_failed.idempotency_key(first, key) if key else None
-            if once and (known := await idempotency_key.replay(self._salesdb, once, 201)):
-                return known
+            request_key = retry_failed.idempotency_key(original, key) if key else None
+            if request_key and (stored := await idempotency_key.replay(self._salesdb, request_key, 201)):
+                return stored
             try:
                 async with self._salesdb.transaction() as connection:
-                    answer = msgspec.json.encode(CampaignView.of(await retry_failed.create(connection, first)))
-                    if once:
-                        await idempotency.remember_once(connection, once, answer)
-            except KeyTakenError:
-                assert once is not None
-                return await idempotency_key.replayed(self._salesdb, once, 201)
+                    response = msgspec.json.encode(CampaignView.of(await retry_failed.create(connection, original)))
+                    if request_key:
+                        await idempotency.store_once(connection, request_key, response)
+            except KeyInUseError:
+                assert request_key is not None
+                return await idempotency_key.replayed(self._salesdb, request_key, 201)
             except NothingFailedError as error:
                 raise Problem(409, "Nothing to retry", str(error)) from None
-            return idempotency_key.answer(answer, 201)
+            return idempotency_key.response(response, 201)
 
     def _changed(self, campaign: Campaign, status: int = 200) -> Response:
-        """The campaign as it is now, told also to whoever watches it."""
-        self._on_moved([campaign.id])
+        """The response with the campaign, whose progress is also published."""
+        self._on_changed([campaign.id])
         return json_response(CampaignView.of(campaign), status)
 
 
 @asynccontextmanager
 async def _domain_errors(what: str) -> AsyncIterator[None]:
-    """The domain's errors as problems; `what`: which campaign it would have worked on."""
+    """Convert the domain's errors to problems; `what`: the condition that the campaign does not meet."""
     try:
         yield
     except CampaignNotFoundError as error:
@@ -136,6 +136,6 @@ async def _domain_errors(what: str) -> AsyncIterator[None]:
         raise Problem(
             503,
             "Not available now",
-            f"{error}; the run is noted and starts when rpc answers, asking again is harmless",
+            f"{error}; the request is recorded and will be completed when rpc is available; repeating it is harmless",
             headers={"Retry-After": "1"},
         ) from None

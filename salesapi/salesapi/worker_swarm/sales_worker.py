@@ -1,9 +1,9 @@
-"""The worker on `arq:sales_queue`: sends campaigns, relays the outbox, expires messages that stay silent.
+"""The worker on `arq:sales_queue`: sends campaigns, relays the outbox, expires messages without a final report.
 
     arq salesapi.salesapi.worker_swarm.sales_worker.WorkerSettings
 
-Jobs make it fast, the schedule makes it sure: what must happen is read from salesdb every two seconds, so a job that
-Redis has lost is only late.
+Jobs are the fast path; the schedule reads pending work from salesdb every two seconds, so a job lost by Redis is only
+late.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import structlog
 from arq import cron, func
 from arq.cron import CronJob
 
-from bulksms import batches, idempotency, lifecycle, outbox
+from bulksms import batches, cancellation, idempotency, lifecycle, outbox
 from bulksms.lifecycle import WrongStateError
 from bulksms.outbox import Entry
 from common import arq_worker
@@ -39,8 +39,8 @@ from salesapi.salesapi.sending import RefusalLimit, Sender
 log = structlog.get_logger()
 
 
-class Parts(NamedTuple):
-    """What the jobs work with."""
+class Services(NamedTuple):
+    """The objects that the jobs use."""
 
     salesdb: Database
     jobs: JobQueue
@@ -53,84 +53,84 @@ class Parts(NamedTuple):
 
 
 async def send_campaign(ctx: dict[str, Any], bulksms_id: str) -> None:
-    """Submit batches of the campaign, for some seconds; then another job goes on."""
-    parts: Parts = ctx["parts"]
-    if await parts.sender.send(UUID(bulksms_id)):
-        await parts.runner.send(UUID(bulksms_id), lanes=1)
+    """Submit batches of the campaign for some seconds, then queue a job for the rest."""
+    services: Services = ctx["services"]
+    if await services.sender.send(UUID(bulksms_id)):
+        await services.runner.send(UUID(bulksms_id), concurrency=1)
 
 
 async def settle_outbox(ctx: dict[str, Any], references: list[str]) -> None:
-    """Note which entries ds has in its ledger."""
-    parts: Parts = ctx["parts"]
-    await outbox.settle(parts.salesdb, [UUID(reference) for reference in references])
+    """Record which outbox entries the ledger in ds contains."""
+    services: Services = ctx["services"]
+    await outbox.settle(services.salesdb, [UUID(reference) for reference in references])
 
 
 async def resume_campaigns(ctx: dict[str, Any]) -> None:
-    """Find campaigns whose time has come, or whose start, sending or end was cut short; take them up."""
-    parts: Parts = ctx["parts"]
-    salesdb, runner = parts.salesdb, parts.runner
-    if not parts.carrier.idempotent:
-        await batches.abandon(salesdb)
-    for bulksms_id in await batches.unfinished(salesdb):
+    """Start campaigns that are due, and continue starts, sending and cancellations that were interrupted."""
+    services: Services = ctx["services"]
+    salesdb, runner = services.salesdb, services.runner
+    if not services.carrier.idempotent:
+        await batches.mark_abandoned(salesdb)
+    for bulksms_id in await batches.campaigns_to_send(salesdb):
         await runner.send(bulksms_id)
-    parts.charges.add(await lifecycle.drop_leftovers(salesdb))
-    # Last, and all at once: these wait for rpc, and must not keep the others waiting while it is away.
+    services.charges.add(await cancellation.close_unsent(salesdb))
+    # Last and concurrently: these wait for rpc, and must not delay the steps above while it is unavailable.
     await asyncio.gather(
-        *(_start(ctx, bulksms_id) for bulksms_id in await lifecycle.due(salesdb, after=10)),
-        *(_release(ctx, *one) for one in await lifecycle.unreleased(salesdb)),
+        *(_start(ctx, bulksms_id) for bulksms_id in await lifecycle.campaigns_to_start(salesdb, after=10)),
+        *(_release(ctx, *ids) for ids in await cancellation.reservations_to_release(salesdb)),
     )
 
 
 async def _start(ctx: dict[str, Any], bulksms_id: UUID) -> None:
-    """Start a campaign that nobody waits for; a scheduled one that cannot start says why."""
-    parts: Parts = ctx["parts"]
+    """Start a campaign; a scheduled one that cannot start is paused with the reason."""
+    services: Services = ctx["services"]
     try:
-        await parts.runner.run(bulksms_id)
+        await services.runner.run(bulksms_id)
     except (InsufficientCreditError, NotFoundError) as error:
-        log.warning("campaign paused, it cannot start", bulksms_id=str(bulksms_id), reason=str(error))
-        await lifecycle.hold(parts.salesdb, bulksms_id, f"it could not start: {error}")
+        log.warning("campaign paused, it could not start", bulksms_id=str(bulksms_id), reason=str(error))
+        await lifecycle.pause_scheduled(services.salesdb, bulksms_id, f"the campaign could not start: {error}")
     except (WrongStateError, RpcError) as error:
-        log.warning("the run cannot be finished", bulksms_id=str(bulksms_id), reason=str(error))
+        log.warning("campaign not started", bulksms_id=str(bulksms_id), reason=str(error))
 
 
 async def _release(ctx: dict[str, Any], bulksms_id: UUID, workspace_id: UUID) -> None:
-    """Give back what a campaign held that was cancelled before it started."""
-    parts: Parts = ctx["parts"]
+    """Release the reservation of a campaign that was cancelled before it started."""
+    services: Services = ctx["services"]
     try:
-        await parts.runner.release(bulksms_id, workspace_id)
+        await services.runner.release(bulksms_id, workspace_id)
     except RpcError as error:
-        log.warning("the release cannot be finished", bulksms_id=str(bulksms_id), reason=str(error))
+        log.warning("reservation not released", bulksms_id=str(bulksms_id), reason=str(error))
 
 
 async def relay_outbox(ctx: dict[str, Any]) -> None:
-    """Send again what ds has not settled in time."""
-    parts: Parts = ctx["parts"]
-    while entries := await outbox.overdue(parts.salesdb, _settings.relay_after):
+    """Send outbox entries again that ds has not settled in time."""
+    services: Services = ctx["services"]
+    while entries := await outbox.overdue(services.salesdb, _settings.relay_after):
         log.info("outbox relayed", entries=len(entries))
-        parts.metrics.relayed.inc(len(entries))
-        await charges.send(parts.jobs, entries)
+        services.metrics.relayed.inc(len(entries))
+        await charges.send(services.jobs, entries)
 
 
-async def expire_silent(ctx: dict[str, Any]) -> None:
-    """End the wait for messages without news."""
-    parts: Parts = ctx["parts"]
-    parts.metrics.expired.inc(await parts.sender.expire(_settings.message_validity))
+async def expire_messages(ctx: dict[str, Any]) -> None:
+    """Mark messages without a final report `undelivered` after their validity."""
+    services: Services = ctx["services"]
+    services.metrics.expired.inc(await services.sender.expire(_settings.message_validity))
 
 
-async def forget_answers(ctx: dict[str, Any]) -> None:
-    """Drop the answers that were kept for idempotency keys a week ago."""
-    parts: Parts = ctx["parts"]
-    await idempotency.forget(parts.salesdb)
+async def delete_idempotency_keys(ctx: dict[str, Any]) -> None:
+    """Delete idempotency keys that are older than a week."""
+    services: Services = ctx["services"]
+    await idempotency.delete_expired(services.salesdb)
 
 
 async def generate_system_stat(ctx: dict[str, Any], bulksms_id: str, seconds: float) -> str | None:
-    """Sample this machine for `seconds` while a campaign is under way. Returns the path of the report."""
-    parts: Parts = ctx["parts"]
-    return await evaluation.sample(parts.salesdb, parts.rpc, _settings, UUID(bulksms_id), seconds)
+    """Sample this machine for `seconds` while a campaign runs; returns the path of the report."""
+    services: Services = ctx["services"]
+    return await evaluation.sample(services.salesdb, services.rpc, _settings, UUID(bulksms_id), seconds)
 
 
 async def startup(ctx: dict[str, Any]) -> None:
-    """Put the worker together; wait for the database."""
+    """Create the services of the worker and wait for the database."""
     settings = _settings
     runtime = Runtime("sales_worker", settings)
     salesdb, jobs = runtime.database("salesdb", settings.salesdb_dsn), runtime.jobs()
@@ -152,17 +152,22 @@ async def startup(ctx: dict[str, Any]) -> None:
         salesdb,
         carrier,
         charges,
-        lanes=settings.send_concurrency,
+        concurrency=settings.send_concurrency,
         lease=settings.send_lease,
-        patience=settings.send_lease - settings.carrier_timeout,
+        submit_within=settings.send_lease - settings.carrier_timeout,
         refusal_limit=RefusalLimit(settings.pause_refused_share, settings.pause_refused_minimum),
     )
     runner = CampaignRunner(
-        salesdb, rpc, jobs, batch=settings.send_batch, lanes=settings.send_concurrency, on_entries=charges.add
+        salesdb,
+        rpc,
+        jobs,
+        batch_size=settings.send_batch,
+        concurrency=settings.send_concurrency,
+        on_entries=charges.add,
     )
     runtime.task("charges", charges.run)
     runtime.serve_metrics(settings.sales_metrics_port, state_reader(salesdb, jobs, StateMetrics(runtime.registry)))
-    ctx["parts"] = Parts(salesdb, jobs, rpc, carrier, charges, sender, runner, metrics)
+    ctx["services"] = Services(salesdb, jobs, rpc, carrier, charges, sender, runner, metrics)
     await arq_worker.start(ctx, runtime, first=["salesdb"])
 
 
@@ -170,7 +175,7 @@ _settings = load()
 arq_worker.use_uvloop()
 
 
-def _often(work: Any) -> CronJob:
+def _every_two_seconds(work: Any) -> CronJob:
     return cron(job(work), second=every(2), keep_result=0, run_at_startup=True)
 
 
@@ -180,13 +185,13 @@ class WorkerSettings:
     functions: ClassVar = [
         func(job(send_campaign), timeout=60, keep_result=0),
         func(job(settle_outbox), keep_result=0),
-        func(job(generate_system_stat), timeout=evaluation.LONGEST + 60, keep_result=60),
+        func(job(generate_system_stat), timeout=evaluation.MAX_SECONDS + 60, keep_result=60),
     ]
     cron_jobs: ClassVar = [
-        _often(resume_campaigns),
-        _often(relay_outbox),
-        _often(expire_silent),
-        cron(job(forget_answers), minute=0, keep_result=0),
+        _every_two_seconds(resume_campaigns),
+        _every_two_seconds(relay_outbox),
+        _every_two_seconds(expire_messages),
+        cron(job(delete_idempotency_keys), minute=0, keep_result=0),
     ]
     queue_name = SALES_QUEUE
     redis_pool = worker_redis(_settings.redis_url, SALES_QUEUE)
@@ -196,5 +201,5 @@ class WorkerSettings:
     on_shutdown = arq_worker.stop
     poll_delay = 0.05  # seconds
     max_jobs = 50
-    queue_read_limit = 10_000  # a job of a worker that was killed stays at the head for some minutes
+    queue_read_limit = 10_000  # jobs of a killed worker stay at the head of the queue for some minutes
     job_timeout = 30  # seconds

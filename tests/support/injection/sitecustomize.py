@@ -38,6 +38,6 @@ if os.environ.get("INJECT_OBSERVERS"):
         def fail(what: object) -> None:
             raise RuntimeError("injected")
 
-        _init(writer, *args, **{**options, "on_entries": fail, "on_moved": fail, "on_flush": fail})
+        _init(writer, *args, **{**options, "on_entries": fail, "on_changed": fail, "on_flush": fail})
 
     setattr(ReportWriter, "__init__", init)  # noqa: B010

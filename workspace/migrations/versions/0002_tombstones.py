@@ -1,4 +1,4 @@
-"""A campaign that was cancelled before anything was reserved for it: its reservation of nothing keeps others out."""
+"""Allow reservations of 0, which block later reservations of a campaign that was cancelled before its start."""
 
 from alembic import op
 

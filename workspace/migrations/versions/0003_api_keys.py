@@ -1,4 +1,4 @@
-"""API keys, as what recognises them: a hash, whose they are, and whether they still count."""
+"""API keys: hash of the secret, workspace, and times of creation, rotation and revocation."""
 
 from alembic import op
 
