@@ -50,8 +50,6 @@ async def test_a_client_gets_its_campaigns_and_their_progress_to_the_end(
     assert {campaign["bulksms_id"] for campaign in updates} == {bulksms_id}, "got a campaign of another workspace"
     progress = [out_of_queue(campaign) for campaign in updates]
     assert progress == sorted(progress), "a status never goes back"
-        "a status never goes back"
-    )
     await until(lambda: client.completed(others))
     truth = await client.campaign(bulksms_id)
     assert {status: updates[-1][status] for status in truth["contacts"]} == truth["contacts"]
