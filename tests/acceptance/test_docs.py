@@ -44,10 +44,18 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
+PAGES = sorted(
+    page.relative_to(ROOT).as_posix()
+    for folder in (ROOT, DOCS, DOCS / "adr", DOCS / "evaluation", ROOT / "benchmarks")
+    for page in folder.glob("*.md")
+)
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_every_link_points_to_a_file(page: str) -> None:
-    links = re.findall(r"\]\(([^)#]+)\)", (DOCS / page).read_text())
-    assert [link for link in links if not link.startswith("http") and not (DOCS / link).exists()] == []
+    path = ROOT / page
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text())
+    assert [link for link in links if not link.startswith("http") and not (path.parent / link).exists()] == []
 
 
 def test_the_tutorial_works_as_it_is_written(client: Client, system: System, tmp_path: Path) -> None:

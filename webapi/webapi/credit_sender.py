@@ -1,4 +1,4 @@
-"""Sends credit updates to WebSocket clients: each update is made into a frame once, for all clients that get it.
+"""Sends credit updates to WebSocket clients: each update is serialized once, for all clients.
 
 A client that reads slowly gets the latest update of each workspace: a newer one replaces it, so nothing queues up.
 """
