@@ -1,4 +1,4 @@
-# `make help` lists what there is to do.
+# `make help` lists the targets.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -25,12 +25,12 @@ $(VENV)/.dev: $(VENV)/.run requirements-dev.txt
 	@$(BIN)/python -m pip install $(PIP) -r requirements-dev.txt
 	@touch $@
 
-install: $(VENV)/.run ## make .venv with what the system needs
+install: $(VENV)/.run ## create .venv with what the system needs
 
 demo: $(VENV)/.run ## run a campaign on real servers and watch it (CONTACTS=5000contacts.csv for more)
 	@$(BIN)/python console.py demo $(CONTACTS)
 
-up: $(VENV)/.run ## keep the whole system running, Ctrl-C ends it
+up: $(VENV)/.run ## keep the whole system running, Ctrl-C stops it
 	@$(BIN)/python console.py up
 
 test: $(VENV)/.dev lint ## all tests and checks
@@ -45,7 +45,7 @@ bench: $(VENV)/.dev ## measure the system, write benchmarks/results.json and the
 bench-quick: $(VENV)/.dev ## a first look in under a minute; writes nothing
 	$(BIN)/python -m benchmarks --quick
 
-faults: $(VENV)/.dev ## inject faults into real campaigns and check that nothing is lost (SEED=1 for the same moments)
+faults: $(VENV)/.dev ## inject faults into real campaigns and check that nothing is lost (SEED=1 repeats the moments)
 	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED))
 
 lint: $(VENV)/.dev ## ruff, mypy --strict, the import contracts
@@ -61,16 +61,16 @@ format: $(VENV)/.dev ## format the code
 protos: $(VENV)/.dev ## generate the gRPC stubs in rpc/stubs from protos/
 	$(BIN)/python -m grpc_tools.protoc -Irpc/stubs=protos --python_out=. --pyi_out=. --grpc_python_out=. protos/*.proto
 
-dumps: $(VENV)/.run ## write ds_dump.sql and salesdb_dump.sql anew from the migrations
+dumps: $(VENV)/.run ## write ds_dump.sql and salesdb_dump.sql from the migrations
 	$(BIN)/python -m local.dumps
 
-# Each file holds the exact version of everything it installs; the later ones take theirs from the first.
-lock: $(VENV)/.dev ## write requirements*.txt anew from pyproject.toml, with hashes (UPGRADE=1 for the newest versions)
+# Each file holds the exact version of everything it installs; the later ones take their versions from the first.
+lock: $(VENV)/.dev ## write requirements*.txt from pyproject.toml, with hashes (UPGRADE=1 for the newest versions)
 	$(LOCK) --extra embedded --extra plots -o requirements.txt
 	$(LOCK) --extra plots --extra tracing -c requirements.txt -o requirements-image.txt
 	$(LOCK) --all-extras --group dev -c requirements.txt -c requirements-image.txt -o requirements-dev.txt
 
-bad-inputs: $(VENV)/.dev ## send all bad inputs to the system and write docs/bad-inputs.md of the answers
+bad-inputs: $(VENV)/.dev ## send all bad inputs to the system and write the responses to docs/bad-inputs.md
 	WRITE_DOCS=1 $(BIN)/python -m pytest -q tests/integration/test_bad_inputs.py
 
 clean: ## remove the venv, the embedded servers' data and caches

@@ -22,26 +22,26 @@ pytestmark = NEEDS_CHROMIUM
 
 @pytest.fixture
 async def page(browser: Browser, client: Client, workspace: UUID) -> AsyncIterator[Page]:
-    """The dashboard of a workspace of the test's own. What the page complains about fails the test."""
+    """The dashboard of the test's workspace. An error in the page fails the test."""
     page = await browser.new_page()
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda line: complaints.append(line.text) if "Content Security Policy" in line.text else None)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda line: errors.append(line.text) if "Content Security Policy" in line.text else None)
     await page.add_init_script(f"localStorage.setItem('bulksms-workspace', '{workspace}')")
     await page.goto(client.webapi)
     await expect(page.locator("#connection")).to_have_text("live")
     yield page
     await page.close()
-    assert complaints == []
+    assert errors == []
 
 
 async def check(page: Page, name: str, file: str | Path, message: str) -> None:
-    """Fill in the form and have it checked."""
+    """Fill in the form and press Check."""
     await page.get_by_role("button", name="New campaign").click()
     await page.get_by_label("Name", exact=True).fill(name)
     await page.locator("#file").set_input_files(file)
     await page.get_by_label("Message").fill(message)
-    await page.get_by_role("button", name="Check it").click()
+    await page.get_by_role("button", name="Check", exact=True).click()
 
 
 async def test_a_campaign_from_the_form_to_its_end(client: Client, page: Page) -> None:
@@ -50,7 +50,7 @@ async def test_a_campaign_from_the_form_to_its_end(client: Client, page: Page) -
     await expect(credit).to_have_text("1,000.0")
     await check(page, "lunch", ROOT / "5contacts.csv", "Hei {Contact Name}, salmon soup today!")
     dialog = page.get_by_role("dialog")
-    await expect(dialog).to_contain_text("every row taken")
+    await expect(dialog).to_contain_text("every row accepted")
     await expect(dialog).to_contain_text("1,000.0 credits are available; 999.5 would be left.")
     await dialog.get_by_role("button", name="Run now").click()
     card = page.locator("article", has_text="lunch")
@@ -68,7 +68,7 @@ async def test_a_campaign_from_the_form_to_its_end(client: Client, page: Page) -
     assert (await download.value).suggested_filename.endswith(".csv")
 
 
-async def test_a_bad_csv_shows_its_reasons(page: Page, tmp_path: Path) -> None:
+async def test_a_bad_csv_is_explained(page: Page, tmp_path: Path) -> None:
     file = tmp_path / "contacts.csv"
     file.write_text("Contact Name,Phone\nA,0401234567\n")
     await check(page, "bad", file, "Hi")
@@ -76,7 +76,7 @@ async def test_a_bad_csv_shows_its_reasons(page: Page, tmp_path: Path) -> None:
     await expect(dialog).to_contain_text("the column 'Phone Number' is missing")
     file.write_text("Contact Name,Phone Number\nA,0401234567\nB,12\nC,+358 40 123 4567\n")
     await page.locator("#file").set_input_files(file)
-    await page.get_by_role("button", name="Check it").click()
+    await page.get_by_role("button", name="Check", exact=True).click()
     await expect(dialog).to_contain_text("1 row rejected, 1 duplicate")
     await expect(dialog.get_by_role("row", name="3 12 too short")).to_be_visible()
     await dialog.get_by_role("button", name="Discard").click()
@@ -87,7 +87,7 @@ async def test_a_campaign_is_scheduled_paused_resumed_cancelled_and_its_failures
     client: Client, page: Page, workspace: UUID
 ) -> None:
     await check(page, "later", ROOT / "5contacts.csv", "Hei")
-    await page.get_by_label("Or start it at").fill((datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M"))
+    await page.get_by_label("Or start at").fill((datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M"))
     await page.get_by_role("button", name="Schedule").click()
     later = page.locator("article", has_text="later")
     await expect(later).to_contain_text("scheduled")
@@ -124,12 +124,12 @@ async def test_segments_are_counted_as_the_server_counts_them(page: Page) -> Non
         "async (texts) => texts.map((await import('/static/sms.js')).countSegments)",
         texts,
     )
-    assert [(one["encoding"], one["characters"], one["segments"]) for one in counted] == [
+    assert [(c["encoding"], c["characters"], c["segments"]) for c in counted] == [
         tuple(count_segments(text)) for text in texts
     ]
 
 
-async def test_it_says_when_it_is_disconnected_and_recovers(
+async def test_the_connection_state_is_shown_and_recovers(
     system: System, client: Client, page: Page, workspace: UUID
 ) -> None:
     system.kill("webapi")
@@ -141,12 +141,12 @@ async def test_it_says_when_it_is_disconnected_and_recovers(
     await expect(page.locator("#credit")).to_have_text("1,007.0")
 
 
-async def test_the_system_page_shows_flows_and_who_is_missing(
+async def test_the_system_page_shows_traffic_and_missing_processes(
     system: System, client: Client, page: Page, workspace: UUID
 ) -> None:
     await page.goto(f"{client.webapi}/system")
     await expect(page.get_by_text("Everything answers")).to_be_visible()
-    await client.behave(mps=100)  # so that it lasts longer than a page needs to show it
+    await client.behave(mps=100)  # so that it lasts long enough to be seen on the page
     bulksms_id = await client.created(workspace, csv_of(1000))
     await client.run(bulksms_id)
     reports = page.get_by_role("row", name=re.compile("delivery reports"))

@@ -1,4 +1,4 @@
-"""What docs/ says works as it stands: the tutorial's commands, the example's code, the links."""
+"""Checks docs/: the tutorial's commands, the example's code, every path and link."""
 
 import asyncio
 import json
@@ -44,10 +44,18 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
-def test_every_link_leads_somewhere(page: str) -> None:
-    links = re.findall(r"\]\(([^)#]+)\)", (DOCS / page).read_text())
-    assert [link for link in links if not link.startswith("http") and not (DOCS / link).exists()] == []
+PAGES = sorted(
+    page.relative_to(ROOT).as_posix()
+    for folder in (ROOT, DOCS, DOCS / "adr", DOCS / "evaluation", ROOT / "benchmarks")
+    for page in folder.glob("*.md")
+)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_points_to_a_file(page: str) -> None:
+    path = ROOT / page
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text())
+    assert [link for link in links if not link.startswith("http") and not (path.parent / link).exists()] == []
 
 
 def test_the_tutorial_works_as_it_is_written(client: Client, system: System, tmp_path: Path) -> None:
@@ -57,14 +65,14 @@ def test_the_tutorial_works_as_it_is_written(client: Client, system: System, tmp
     for name in ("5contacts.csv", "console.py"):
         (tmp_path / name).symlink_to(ROOT / name)
     commands = "".join(blocks("tutorial.md", "bash"))
-    for usual, here in {
+    for documented, actual in {
         "http://localhost:8000": client.webapi,
         "http://localhost:8002": client.salesapi,
         "http://localhost:8007": f"http://127.0.0.1:{settings.sales_metrics_port}",
         ".venv/bin/python": sys.executable,
     }.items():
-        assert usual in commands
-        commands = commands.replace(usual, here)
+        assert documented in commands
+        commands = commands.replace(documented, actual)
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", commands],
         cwd=tmp_path,
@@ -76,8 +84,8 @@ def test_the_tutorial_works_as_it_is_written(client: Client, system: System, tmp
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads((tmp_path / "campaign.json").read_text())["accepted"] == 5
     assert len((tmp_path / "results.csv").read_text().splitlines()) == 6
-    for said in ('"status":"completed"', '"status":409', "the books balance", 'outcome="applied"', '"status":"ready"'):
-        assert said in done.stdout
+    for text in ('"status":"completed"', '"status":409', "the books balance", 'outcome="applied"', '"status":"ready"'):
+        assert text in done.stdout
     assert 'bulksms_carrier_batches_total{outcome="accepted"}' in done.stdout
 
 
@@ -91,26 +99,26 @@ def example() -> ModuleType:
 
 
 class Nordic:
-    """A server that speaks the API of the page: `answers` are given to the next requests, then 200."""
+    """A server with the API of the page: answers the next requests with `statuses`, then 200."""
 
-    wrong: ClassVar = "+358400000001"
+    invalid: ClassVar = "+358400000001"
 
-    def __init__(self, *answers: int) -> None:
-        self.answers = list(answers)
+    def __init__(self, *statuses: int) -> None:
+        self.statuses = list(statuses)
         self.refs: list[str] = []
 
     async def send(self, request: web.Request) -> web.Response:
         assert request.headers["Authorization"] == "Bearer token"
         form = await request.post()
-        status = self.answers.pop(0) if self.answers else 422 if form["to"] == self.wrong else 200
+        status = self.statuses.pop(0) if self.statuses else 422 if form["to"] == self.invalid else 200
         if status == 200:
             self.refs.append(str(form["ref"]))
         return web.Response(text="as you asked", status=status, headers={"Retry-After": "7"})
 
 
 @asynccontextmanager
-async def _submitting(example: Any, nordic: Nordic) -> AsyncIterator[Any]:
-    """An adapter to a server that runs."""
+async def _adapter(example: Any, nordic: Nordic) -> AsyncIterator[Any]:
+    """An adapter, and the server that it calls."""
     app = web.Application()
     app.router.add_post("/send", nordic.send)
     async with TestServer(app) as server:
@@ -121,19 +129,19 @@ async def _submitting(example: Any, nordic: Nordic) -> AsyncIterator[Any]:
 
 
 def _messages(*numbers: str) -> Sequence[Message]:
-    return [Message(f"id-{place}", number, "Hei") for place, number in enumerate(numbers)]
+    return [Message(f"id-{index}", number, "Hei") for index, number in enumerate(numbers)]
 
 
-async def test_the_example_tells_which_messages_are_taken(example: Any) -> None:
+async def test_the_example_returns_the_accepted_and_the_rejected_messages(example: Any) -> None:
     nordic = Nordic()
-    async with _submitting(example, nordic) as carrier:
-        submission = await carrier.submit("key", _messages("+358400000000", Nordic.wrong, "+358400000002"))
+    async with _adapter(example, nordic) as carrier:
+        submission = await carrier.submit("key", _messages("+358400000000", Nordic.invalid, "+358400000002"))
     assert submission == (2, [("id-1", "as you asked")])
     assert nordic.refs == ["id-0", "id-2"]
 
 
 @pytest.mark.parametrize(
-    ("answers", "error"),
+    ("statuses", "error"),
     [
         ([429], CarrierBusyError),
         ([401], CarrierRefusedError),
@@ -142,16 +150,16 @@ async def test_the_example_tells_which_messages_are_taken(example: Any) -> None:
         ([200, 401], CarrierUnknownError),
     ],
 )
-async def test_the_example_knows_what_may_be_sent_again(
-    example: Any, answers: list[int], error: type[CarrierError]
+async def test_the_example_raises_the_error_that_allows_or_forbids_a_retry(
+    example: Any, statuses: list[int], error: type[CarrierError]
 ) -> None:
-    async with _submitting(example, Nordic(*answers)) as carrier:
+    async with _adapter(example, Nordic(*statuses)) as carrier:
         with pytest.raises(CarrierError) as raised:
             await carrier.submit("key", _messages("+358400000000", "+358400000002"))
     assert type(raised.value) is error
 
 
-async def test_the_example_has_surely_sent_nothing_where_nobody_listens(example: Any) -> None:
+async def test_the_example_reports_a_refused_connection_as_unavailable(example: Any) -> None:
     carrier = example.NordicCarrier("http://127.0.0.1:9", "token", "http://x", 5.0)
     with pytest.raises(CarrierUnavailableError):
         await carrier.submit("key", _messages("+358400000000"))

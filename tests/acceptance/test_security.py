@@ -167,7 +167,7 @@ async def test_the_dashboard_asks_for_a_key_and_shows_what_it_may(secured: Secur
     page = await browser.new_page()
     await page.goto(secured.client.webapi)
     dialog = page.get_by_role("dialog")
-    await expect(dialog).to_contain_text("This server needs a key: ask whoever runs it for your workspace's.")
+    await expect(dialog).to_contain_text("The server needs an API key: ask its operator for the key of your workspace.")
     await dialog.get_by_label("API key").fill(secured.ann.key)
     await dialog.get_by_role("button", name="Use this key").click()
     await expect(page.locator("#connection")).to_have_text("live")

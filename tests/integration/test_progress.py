@@ -1,4 +1,4 @@
-"""What the dashboard lives on: campaigns over the WebSocket, how they went, and who may ask for it."""
+"""What the dashboard needs: campaigns over the WebSocket, their timeline, and which pages may call."""
 
 import asyncio
 import json
@@ -19,51 +19,52 @@ def watch(client: Client) -> connect:
     return connect(f"{client.webapi.replace('http', 'ws')}/ws")
 
 
-async def campaign_told(socket: ClientConnection) -> dict[str, Any]:
-    """The next campaign, whatever the credit does meanwhile."""
+async def next_campaign(socket: ClientConnection) -> dict[str, Any]:
+    """The next campaign message, skipping those of credit."""
     while True:
-        told = json.loads(await asyncio.wait_for(socket.recv(), 60))
-        if "campaign" in told:
-            result: dict[str, Any] = told["campaign"]
+        message = json.loads(await asyncio.wait_for(socket.recv(), 60))
+        if "campaign" in message:
+            result: dict[str, Any] = message["campaign"]
             return result
 
 
-def left(campaign: dict[str, Any]) -> int:
+def out_of_queue(campaign: dict[str, Any]) -> int:
     return int(campaign["contacts"] - campaign["queued"])
 
 
-async def test_a_watcher_sees_its_campaigns_and_how_they_move_to_their_end(
+async def test_a_client_gets_its_campaigns_and_their_progress_to_the_end(
     client: Client, ds: asyncpg.Pool, workspace: UUID
 ) -> None:
     other = await new_workspace(ds, Decimal(10))
     bulksms_id = await client.created(workspace, csv_of(200))
     async with watch(client) as socket:
         await socket.send(json.dumps({"workspace_id": str(workspace), "campaigns": True}))
-        first = await campaign_told(socket)
+        first = await next_campaign(socket)
         assert (first["bulksms_id"], first["status"], first["queued"]) == (bulksms_id, "created", 200)
         others = await client.created(other, csv_of(3, first=1000))
         await client.run(others)
         await client.run(bulksms_id)
-        told = [first]
-        while told[-1]["status"] != "completed":
-            told.append(await campaign_told(socket))
-    assert {one["bulksms_id"] for one in told} == {bulksms_id}, "told of another workspace's campaign"
-    assert [left(one) for one in told] == sorted(left(one) for one in told), "a status never goes back"
+        updates = [first]
+        while updates[-1]["status"] != "completed":
+            updates.append(await next_campaign(socket))
+    assert {campaign["bulksms_id"] for campaign in updates} == {bulksms_id}, "got a campaign of another workspace"
+    progress = [out_of_queue(campaign) for campaign in updates]
+    assert progress == sorted(progress), "a status never goes back"
     await until(lambda: client.completed(others))
     truth = await client.campaign(bulksms_id)
-    assert {status: told[-1][status] for status in truth["contacts"]} == truth["contacts"]
-    assert told[-1]["charged"] == truth["charged"]
+    assert {status: updates[-1][status] for status in truth["contacts"]} == truth["contacts"]
+    assert updates[-1]["charged"] == truth["charged"]
 
 
-async def test_a_change_whose_message_was_lost_reaches_the_watcher_all_the_same(
+async def test_a_change_whose_message_was_lost_still_reaches_the_client(
     client: Client, salesdb: asyncpg.Pool, workspace: UUID
 ) -> None:
     bulksms_id = await client.created(workspace, csv_of(2))
     async with watch(client) as socket:
         await socket.send(json.dumps({"workspace_id": str(workspace), "campaigns": True}))
-        await campaign_told(socket)
+        await next_campaign(socket)
         await salesdb.execute("UPDATE bulksms SET name = 'renamed' WHERE id = $1", UUID(bulksms_id))
-        assert (await campaign_told(socket))["name"] == "renamed"
+        assert (await next_campaign(socket))["name"] == "renamed"
 
 
 async def test_the_timeline_ends_with_every_message(client: Client, workspace: UUID) -> None:
@@ -82,42 +83,45 @@ async def test_the_timeline_ends_with_every_message(client: Client, workspace: U
     problem(await client.http.get(f"{client.salesapi}/bulksms/mine/timeline"), 404)
 
 
-async def test_the_system_view_tells_that_redis_is_away_also_without_redis(system: System, client: Client) -> None:
+async def test_the_system_page_reports_redis_down_without_redis(system: System, client: Client) -> None:
     async def redis() -> str:
-        told: str = (await client.http.get(f"{client.webapi}/system/flows")).json()["servers"]["redis"]
-        return told
+        state: str = (await client.http.get(f"{client.webapi}/system/flows")).json()["servers"]["redis"]
+        return state
 
-    async def is_there(expected: bool) -> bool:
+    async def is_up(expected: bool) -> bool:
         return (await redis() == "ok") is expected
 
     assert system.valkey is not None
-    await until(lambda: is_there(True))
+    await until(lambda: is_up(True))
     system.valkey.kill()
-    await until(lambda: is_there(False))
+    await until(lambda: is_up(False))
     system.valkey.start()
-    await until(lambda: is_there(True))
+    await until(lambda: is_up(True))
 
 
 async def test_workspaces_are_listed_with_their_credit(client: Client, workspace: UUID) -> None:
-    found: dict[str, Any] = {}
+    listed: dict[str, Any] = {}
     cursor = ""
     while cursor is not None:
         page = (await client.http.get(f"{client.webapi}/workspaces", params={"cursor": cursor})).json()
-        found |= {one["workspace_id"]: one for one in page["workspaces"]}
+        listed |= {workspace["workspace_id"]: workspace for workspace in page["workspaces"]}
         cursor = page["next_cursor"]
-    assert found[str(workspace)]["available"] == "1000.0"
+    assert listed[str(workspace)]["available"] == "1000.0"
     problem(await client.http.get(f"{client.webapi}/workspaces", params={"cursor": "me"}), 400)
 
 
 async def test_only_the_dashboard_may_call_salesapi_from_a_browser(client: Client) -> None:
-    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
+    preflight = {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,content-type",
+    }
     for origin, status in ((client.webapi, 200), ("http://elsewhere.example", 400)):
-        answer = await client.http.options(f"{client.salesapi}/run", headers={"Origin": origin, **asked})
-        assert answer.status_code == status
-        assert answer.headers.get("access-control-allow-origin") == (origin if status == 200 else None)
+        response = await client.http.options(f"{client.salesapi}/run", headers={"Origin": origin, **preflight})
+        assert response.status_code == status
+        assert response.headers.get("access-control-allow-origin") == (origin if status == 200 else None)
 
 
-async def test_pages_allow_only_what_is_theirs_and_files_are_asked_for_anew(client: Client) -> None:
+async def test_pages_have_a_strict_content_policy_and_files_are_revalidated(client: Client) -> None:
     for path in ("/", "/system"):
         page = await client.http.get(client.webapi + path)
         policy = page.headers["content-security-policy"]

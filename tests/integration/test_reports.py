@@ -20,7 +20,7 @@ from local.launcher import System
 
 _CONTACTS = 4
 
-News = tuple[int, SmsStatus, str | None]
+Event = tuple[int, SmsStatus, str | None]
 
 _NEWS = st.tuples(
     st.integers(0, _CONTACTS - 1),
@@ -72,9 +72,9 @@ async def outcome(
     return [(row.sms_status, row.error_code) for row in rows], campaign.statuses, owed
 
 
-def cut(news: Sequence[News], dice: random.Random) -> list[list[News]]:
+def cut(news: Sequence[Event], dice: random.Random) -> list[list[Event]]:
     """The news in batches of any size."""
-    batches: list[list[News]] = []
+    batches: list[list[Event]] = []
     rest = list(news)
     while rest:
         size = dice.randint(1, len(rest))
@@ -86,7 +86,7 @@ def cut(news: Sequence[News], dice: random.Random) -> list[list[News]]:
 @given(st.lists(_NEWS, min_size=1, max_size=12), st.randoms(use_true_random=False))
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 async def test_any_order_repetition_and_batching_gives_the_same_result(
-    database: Database, news: list[News], dice: random.Random
+    database: Database, news: list[Event], dice: random.Random
 ) -> None:
     ends = []
     for again in range(3):

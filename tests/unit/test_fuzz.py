@@ -16,7 +16,7 @@ from bulksms.message import MAX_SEGMENTS, MessageError, Template, count_segments
 from common.web.problems import Problem
 from common.web.requests import NOT_JSON, not_json
 from salesapi.salesapi import callback
-from webapi.webapi import websocket
+from webapi.webapi import websocket_messages
 
 FI = PhoneNormaliser("FI")
 fuzz = settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -115,7 +115,7 @@ def test_any_body_gives_reports_or_a_problem(body: bytes) -> None:
 @given(_bodies(_WATCHES), st.booleans())
 def test_any_message_names_workspaces_or_is_an_error(data: bytes, as_text: bool) -> None:
     try:
-        watch = websocket.decode(data.decode(errors="replace") if as_text else data)
+        watch = websocket_messages.decode(data.decode(errors="replace") if as_text else data)
     except NOT_JSON as error:
         not_json(error).encode()
         return

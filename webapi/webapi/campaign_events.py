@@ -1,7 +1,7 @@
-"""Campaigns as webapi's watchers see them: asked of the rpc node at first, then told by salesapi's news.
+"""Campaign progress for webapi's WebSocket clients: read from the rpc node at first, then from salesapi's pub/sub.
 
-Of two news of a campaign the one whose messages have come further is the newer, since a message's status never goes
-back. So a watcher needs no versions, and what is asked again for safety is silent unless news was lost.
+Of two updates of a campaign the one whose messages have progressed further is the newer, since a message's status never
+goes back. So updates need no version, and reading again for safety sends nothing unless an update was lost.
 """
 
 import asyncio
@@ -17,43 +17,43 @@ from rpc.client import Progress, RpcClient
 
 log = structlog.get_logger()
 
-_NEWEST = 100  # campaigns of a workspace that are watched
+_MAX_CAMPAIGNS = 100  # the newest of a workspace are followed
 
 
-class _Told(msgspec.Struct):
-    """What a watcher gets."""
+class _CampaignMessage(msgspec.Struct):
+    """What a client gets."""
 
     campaign: Progress
 
 
-async def tell(
-    broadcast: KrispBroadcast, rpc: RpcClient, say: Callable[[bytes], Awaitable[None]], workspaces: Iterable[UUID]
+async def follow(
+    broadcast: KrispBroadcast, rpc: RpcClient, send: Callable[[bytes], Awaitable[None]], workspaces: Iterable[UUID]
 ) -> None:
-    """Say where the workspaces' campaigns stand, oldest first, and then each that moves; until cancelled."""
-    told: dict[UUID, Progress] = {}
+    """Send the progress of the workspaces' campaigns, oldest first, and then each change; until cancelled."""
+    latest: dict[UUID, Progress] = {}
 
-    async def say_if_news(progress: Progress) -> None:
-        before = told.get(progress.bulksms_id)
-        if before is None or (progress != before and _reached(progress) >= _reached(before)):
-            told[progress.bulksms_id] = progress
-            await say(msgspec.json.encode(_Told(progress)))
+    async def send_if_newer(progress: Progress) -> None:
+        before = latest.get(progress.bulksms_id)
+        if before is None or (progress != before and _position(progress) >= _position(before)):
+            latest[progress.bulksms_id] = progress
+            await send(msgspec.json.encode(_CampaignMessage(progress)))
 
-    # Listen first, ask afterwards: a change between the two is in the mailbox.
-    with broadcast.subscribe(CAMPAIGN_CHANNEL, [str(one) for one in workspaces]) as news:
+    # Subscribe first, then read: a change between the two waits in the subscription.
+    with broadcast.subscribe(CAMPAIGN_CHANNEL, [str(workspace_id) for workspace_id in workspaces]) as updates:
         for workspace_id in workspaces:
             for progress in await _newest(rpc, workspace_id):
-                await say_if_news(progress)
+                await send_if_newer(progress)
         while True:
             try:
-                progress = msgspec.json.decode((await news.get()).data, type=Progress)
-            except msgspec.MsgspecError as error:  # of a salesapi that is newer or older: `true_up` tells it
-                log.warning("news of a campaign not understood", reason=str(error))
+                progress = msgspec.json.decode((await updates.get()).data, type=Progress)
+            except msgspec.MsgspecError as error:  # from another version of salesapi: `reconcile` makes up for it
+                log.warning("dropped a campaign update that cannot be read", reason=str(error))
             else:
-                await say_if_news(progress)
+                await send_if_newer(progress)
 
 
-async def true_up(rpc: RpcClient, broadcast: KrispBroadcast, period: float = 2.0) -> None:
-    """Every `period` seconds, tell this process's watchers what the rpc node says of their campaigns."""
+async def reconcile(rpc: RpcClient, broadcast: KrispBroadcast, period: float = 2.0) -> None:
+    """Every `period` seconds, deliver the campaigns as the rpc node has them to the subscribers of this process."""
     while True:
         await asyncio.sleep(period)
         for workspace in broadcast.topics(CAMPAIGN_CHANNEL):
@@ -63,14 +63,14 @@ async def true_up(rpc: RpcClient, broadcast: KrispBroadcast, period: float = 2.0
 
 
 async def _newest(rpc: RpcClient, workspace_id: UUID) -> list[Progress]:
-    """The newest campaigns of a workspace, oldest first; none if they cannot be had now: the next look tells them."""
+    """The newest campaigns of a workspace, oldest first; empty if rpc does not answer: the next round reads them."""
     try:
-        return (await rpc.list_progress(workspace_id, _NEWEST))[::-1]
+        return (await rpc.list_progress(workspace_id, _MAX_CAMPAIGNS))[::-1]
     except Exception as error:
-        log.warning("cannot ask for campaigns", reason=str(error) or type(error).__name__)
+        log.warning("campaigns cannot be read from rpc now", reason=str(error) or type(error).__name__)
         return []
 
 
-def _reached(progress: Progress) -> int:
-    """How far the messages have come: it grows with every step of one (see SmsStatus for the order)."""
+def _position(progress: Progress) -> int:
+    """How far the messages have progressed: grows with each change of a status (see SmsStatus for the order)."""
     return progress.failed + 2 * progress.sent + 3 * progress.undelivered + 4 * progress.delivered

@@ -1,4 +1,4 @@
-"""Credit as webapi shows it: one JSON for HTTP, the WebSocket and the Redis channel."""
+"""Credit as webapi shows it: the same JSON over HTTP, the WebSocket and the Redis channel."""
 
 import asyncio
 from decimal import Decimal
@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 
 class CreditView(msgspec.Struct):
-    """A workspace's credit, in credits as decimal strings; of two of one workspace the greater version is the newer."""
+    """A workspace's credit, amounts as decimal strings; the one with the greater version is the newer."""
 
     workspace_id: UUID
     name: str
@@ -28,37 +28,39 @@ class CreditView(msgspec.Struct):
     version: int
 
     @classmethod
-    def of(cls, now: Credit) -> Self:
+    def of(cls, current: Credit) -> Self:
         """The credit as the API shows it."""
-        return cls(now.workspace_id, now.name, now.credit, now.reserved, now.available, now.version)
+        return cls(
+            current.workspace_id, current.name, current.credit, current.reserved, current.available, current.version
+        )
 
 
-def encode(now: Credit) -> bytes:
-    """The credit as JSON."""
-    return msgspec.json.encode(CreditView.of(now))
+def encode(current: Credit) -> bytes:
+    """Encode the credit as JSON."""
+    return msgspec.json.encode(CreditView.of(current))
 
 
-async def publish(broadcast: KrispBroadcast, now: Credit) -> None:
-    """Tell all who watch the workspace. It is news only: whoever misses it is put right by `true_up`."""
+async def publish(broadcast: KrispBroadcast, current: Credit) -> None:
+    """Publish the credit to every webapi process. A lost message does no harm: `reconcile` makes up for it."""
     try:
-        await broadcast.publish(CREDIT_CHANNEL, str(now.workspace_id), encode(now))
+        await broadcast.publish(CREDIT_CHANNEL, str(current.workspace_id), encode(current))
     except Exception as error:
-        log.warning("news not told", workspace_id=str(now.workspace_id), reason=str(error))
+        log.warning("a credit update was not published", workspace_id=str(current.workspace_id), reason=str(error))
 
 
-async def true_up(ds: Database, broadcast: KrispBroadcast, period: float = 2.0) -> None:
-    """Every `period` seconds, tell this process's watchers what ds says.
+async def reconcile(ds: Database, broadcast: KrispBroadcast, period: float = 2.0) -> None:
+    """Every `period` seconds, deliver the credit in ds to the subscribers of this process.
 
-    Pub/sub may lose a message: Redis was away, or a worker ended between its commit and the publishing. A watcher
-    ignores what is no newer than what it has sent, so this is silent unless something was missed.
+    Pub/sub may lose a message: Redis was down, or a worker ended between its commit and the publishing. A subscriber
+    ignores a version that it has sent already, so nothing is sent unless an update was lost.
     """
     while True:
         await asyncio.sleep(period)
-        watched = broadcast.topics(CREDIT_CHANNEL)
-        if not watched:
+        workspaces = [UUID(topic) for topic in broadcast.topics(CREDIT_CHANNEL)]
+        if not workspaces:
             continue
         try:
-            for now in await credit.get_many(ds, [UUID(topic) for topic in watched]):
-                broadcast.deliver(Event(CREDIT_CHANNEL, str(now.workspace_id), encode(now)))
+            for current in await credit.get_many(ds, workspaces):
+                broadcast.deliver(Event(CREDIT_CHANNEL, str(current.workspace_id), encode(current)))
         except Exception as error:
-            log.warning("cannot true up the watchers", reason=str(error) or type(error).__name__)
+            log.warning("credit cannot be reconciled now", reason=str(error) or type(error).__name__)

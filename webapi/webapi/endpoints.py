@@ -1,4 +1,4 @@
-"""webapi over HTTP: a workspace's credit, its top-up, and its campaigns as the rpc node tells of them."""
+"""The HTTP endpoints of webapi: a workspace's credit, its top-up, and its campaigns as the rpc node has them."""
 
 from decimal import Decimal
 from typing import Annotated
@@ -21,7 +21,7 @@ from webapi.webapi.credit_events import CreditView, encode
 from workspace import credit
 from workspace.credit import WorkspaceNotFoundError
 
-_PAGE = 100
+_PAGE_SIZE = 100
 
 
 class TopUp(msgspec.Struct, forbid_unknown_fields=True):
@@ -39,7 +39,7 @@ class TopUp(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ToppedUp(msgspec.Struct):
-    """The credit afterwards, and the reference to send again should the answer be lost."""
+    """The credit afterwards, and the reference to repeat if the response is lost."""
 
     workspace_id: UUID
     credit: Decimal
@@ -49,7 +49,7 @@ class ToppedUp(msgspec.Struct):
 
 
 class WorkspacesQuery(msgspec.Struct):
-    """Which workspaces."""
+    """The page of workspaces to list."""
 
     cursor: Annotated[UUID, Meta(description="`next_cursor` of the page before")] | None = None
 
@@ -77,53 +77,54 @@ class Endpoints:
 
     async def list_workspaces(self, request: Request) -> Response:
         """`GET /workspaces?cursor=`: all workspaces with their credit, oldest first; or the key's own."""
-        asked = read_query(request, WorkspacesQuery)
+        query = read_query(request, WorkspacesQuery)
         own = caller(request).workspace_id
         if own is not None:
-            return json_response(
-                WorkspacePage([CreditView.of(one) for one in await credit.get_many(self._ds, [own])], None)
-            )
-        found = await credit.page(self._ds, asked.cursor, _PAGE)
-        following = found[-1].workspace_id if len(found) == _PAGE else None
-        return json_response(WorkspacePage([CreditView.of(one) for one in found], following))
+            workspaces, next_cursor = await credit.get_many(self._ds, [own]), None
+        else:
+            workspaces = await credit.page(self._ds, query.cursor, _PAGE_SIZE)
+            next_cursor = workspaces[-1].workspace_id if len(workspaces) == _PAGE_SIZE else None
+        return json_response(WorkspacePage([CreditView.of(current) for current in workspaces], next_cursor))
 
     async def get_workspace(self, request: Request) -> Response:
         """`GET /workspaces/{id}`: the credit now."""
         try:
-            now = await credit.get(self._ds, _workspace(request))
+            current = await credit.get(self._ds, _workspace(request))
         except WorkspaceNotFoundError as error:
             raise Problem(404, "No such workspace", str(error)) from None
-        return Response(encode(now), media_type="application/json")
+        return Response(encode(current), media_type="application/json")
 
     async def top_up(self, request: Request) -> Response:
-        """`POST /workspaces/{id}/topup`: add credit; answered when it is in the ledger.
+        """`POST /workspaces/{id}/topup`: add credit; responds once it is in the ledger.
 
-        The general worker does it, as it does every change of credit but a reservation. Should no answer come in time,
-        sending the same reference again is harmless.
+        The general worker does it, like every change of credit except a reservation. If it does not reply in time, the
+        client may repeat the request: the same reference adds the credit once.
         """
         workspace_id = _workspace(request)
         if not caller(request).is_operator:
-            raise Problem(403, "Not for this key", "credit is added with an operator's key")
-        asked = await read_json(request, TopUp)
+            raise Problem(403, "Operator key needed", "only an operator's key can add credit")
+        topup = await read_json(request, TopUp)
         try:
-            amount = parse_credits(asked.amount)
+            amount = parse_credits(topup.amount)
         except MoneyError as error:
-            raise Problem(422, "Amount not usable", f"amount: {error}") from None
+            raise Problem(422, "Invalid amount", f"amount: {error}") from None
         if amount <= 0:
-            raise Problem(422, "Amount not usable", "amount: must be above 0")
-        reference = asked.reference or uuid4().hex
+            raise Problem(422, "Invalid amount", "amount: must be greater than 0")
+        reference = topup.reference or uuid4().hex
         try:
-            done = await self._jobs.call(
+            result = await self._jobs.call(
                 GENERAL_QUEUE, TOPUP_CREDIT, str(workspace_id), str(amount), reference, timeout=5
             )
         except JobsUnavailableError as error:
-            raise unavailable(f"{error} (send the same reference {reference!r} again: it is added once)") from None
-        if done is None:
+            raise unavailable(
+                f"{error} (repeat the request with the reference {reference!r}: the credit is added once)"
+            ) from None
+        if result is None:
             raise _no_workspace(workspace_id)
-        return json_response(msgspec.convert({**done, "reference": reference}, ToppedUp))
+        return json_response(msgspec.convert({**result, "reference": reference}, ToppedUp))
 
     async def get_campaign(self, request: Request) -> Response:
-        """`GET /bulksms/{id}`: a campaign's progress, asked of the rpc node."""
+        """`GET /bulksms/{id}`: a campaign's progress, from the rpc node."""
         bulksms_id = _uuid(request, "bulksms_id")
         try:
             progress = await self._rpc.get_progress(bulksms_id)
@@ -136,16 +137,16 @@ class Endpoints:
         return json_response(progress)
 
     async def list_campaigns(self, request: Request) -> Response:
-        """`GET /workspaces/{id}/bulksms`: the newest campaigns of a workspace, asked of the rpc node."""
+        """`GET /workspaces/{id}/bulksms`: the newest campaigns of a workspace, from the rpc node."""
         try:
-            found = await self._rpc.list_progress(_workspace(request), limit=100)
+            campaigns = await self._rpc.list_progress(_workspace(request), limit=100)
         except RpcUnavailableError as error:
             raise unavailable(str(error)) from None
-        return json_response(ProgressList(found))
+        return json_response(ProgressList(campaigns))
 
 
 def _workspace(request: Request) -> UUID:
-    """The workspace of the path. Raises Problem 404 if the caller may not know of it, as if it were not there."""
+    """The workspace of the path. Raises Problem 404 if the caller may not see it, as if it did not exist."""
     workspace_id = _uuid(request, "workspace_id")
     if not caller(request).sees(workspace_id):
         raise _no_workspace(workspace_id)
@@ -161,4 +162,4 @@ def _uuid(request: Request, name: str) -> UUID:
     try:
         return UUID(value)
     except ValueError:
-        raise Problem(404, "No such resource", f"{value!r} is no {name}: it must be a UUID") from None
+        raise Problem(404, "No such resource", f"{value!r} is not a valid {name}: it must be a UUID") from None

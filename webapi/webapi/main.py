@@ -1,4 +1,4 @@
-"""Puts the webapi process together: connections, background tasks, and the handlers that are given them."""
+"""Puts the webapi process together: connections, background tasks and handlers."""
 
 from functools import partial
 
@@ -20,11 +20,12 @@ from rpc import security
 from rpc.client import Progress, RpcClient, RpcTokenError
 from webapi.webapi import campaign_events, credit_events, pages
 from webapi.webapi.credit_events import CreditView
+from webapi.webapi.credit_sender import SharedFrameWebSocket
 from webapi.webapi.endpoints import Endpoints
 from webapi.webapi.metrics import WebSocketMetrics
 from webapi.webapi.operations import all_routes, operations
 from webapi.webapi.system_status import SystemMonitor
-from webapi.webapi.websocket import CreditSocket, ReadyFrames
+from webapi.webapi.websocket import CreditSocket
 from workspace import keys
 
 
@@ -45,8 +46,8 @@ async def _main(runtime: Runtime) -> None:
     broadcast.register_type(CAMPAIGN_CHANNEL, Progress)
     broadcast.register_type(HEARTBEAT_CHANNEL, Heartbeat)
     runtime.task("pub/sub", broadcast.run)
-    runtime.task("credit check", partial(credit_events.true_up, ds, broadcast))
-    runtime.task("campaign check", partial(campaign_events.true_up, rpc, broadcast))
+    runtime.task("credit check", partial(credit_events.reconcile, ds, broadcast))
+    runtime.task("campaign check", partial(campaign_events.reconcile, rpc, broadcast))
     runtime.task("system status", partial(system.run, broadcast))
     runtime.task_once("key warning", keyring.warn_if_open)
     shared = [*health_operations(runtime.dependencies), metrics.operation(runtime.registry)]
@@ -68,5 +69,5 @@ async def _main(runtime: Runtime) -> None:
             runtime.stopping,
             request_timeout=settings.request_timeout,
             reuse_port=settings.reuse_port,
-            ws=ReadyFrames,
+            ws=SharedFrameWebSocket,
         )

@@ -1,4 +1,4 @@
-"""The metrics of webapi and its worker: WebSocket clients, and outbox entries taken to the ledger."""
+"""The metrics of webapi and of the general worker: WebSocket clients, and outbox entries settled in the ledger."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -6,7 +6,7 @@ from common.observability.metrics import UnlockedCounter
 
 
 class WebSocketMetrics:
-    """Who watches the credit."""
+    """Metrics of the WebSocket: its clients and the messages sent to them."""
 
     def __init__(self, metrics: CollectorRegistry) -> None:
         self.clients = Gauge("bulksms_websocket_clients", "Open WebSocket connections.", registry=metrics)
@@ -14,12 +14,12 @@ class WebSocketMetrics:
 
 
 class CreditMetrics:
-    """What the general worker does."""
+    """Metrics of the general worker: outbox entries by outcome."""
 
     def __init__(self, metrics: CollectorRegistry) -> None:
         self.entries = Counter(
             "bulksms_entries_total",
-            "Outbox entries taken to the ledger: settled, or refused (beyond the credit, or of no workspace).",
+            "Outbox entries: settled in the ledger, or refused (beyond the credit, or of an unknown workspace).",
             ["outcome"],
             registry=metrics,
         )

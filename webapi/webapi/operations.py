@@ -1,4 +1,4 @@
-"""What webapi does, one entry for each operation: its routes and its OpenAPI document are made of these."""
+"""The operations of webapi, one entry each: its routes and its OpenAPI document are made from these."""
 
 from collections.abc import Sequence
 
@@ -14,15 +14,15 @@ from webapi.webapi.system_status import SystemMonitor, SystemStatus
 from webapi.webapi.system_topology import SystemTopology
 
 DESCRIPTION = (
-    'The credit of workspaces. On the WebSocket `/ws` send `{"workspace_id": "..."}`, or a list of up to 100, and get '
-    "the credit at once and whenever it changes, as `GET /workspaces/{workspace_id}` answers it. With "
-    '`"campaigns": true` each campaign as well, in `{"campaign": ...}` as `GET /bulksms/{bulksms_id}` answers it. '
-    "Errors are RFC 9457."
+    'The credit of workspaces. On the WebSocket `/ws` send `{"workspace_id": "..."}`, or a list of up to 100 ids, to '
+    "get the credit at once and whenever it changes, as `GET /workspaces/{workspace_id}` returns it. With "
+    '`"campaigns": true` you get each campaign as well, in `{"campaign": ...}` as `GET /bulksms/{bulksms_id}` returns '
+    "it. Errors are problem details (RFC 9457)."
 )
 
 
 def operations(endpoints: Endpoints, system: SystemMonitor, shared: Sequence[Operation]) -> tuple[Operation, ...]:
-    """All that webapi does; `shared`: what every process does."""
+    """All operations of webapi; `shared`: those that every process has."""
     return (
         Operation(
             "GET",
@@ -44,7 +44,7 @@ def operations(endpoints: Endpoints, system: SystemMonitor, shared: Sequence[Ope
             "POST",
             "/workspaces/{workspace_id}/topup",
             endpoints.top_up,
-            "Add credit; the same reference adds it once",
+            "Add credit; the same reference adds it only once",
             {200: ToppedUp},
             problems=(404, 413, 415, 422),
             body=TopUp,
@@ -85,5 +85,5 @@ def operations(endpoints: Endpoints, system: SystemMonitor, shared: Sequence[Ope
 
 
 def all_routes(operations: Sequence[Operation]) -> list[BaseRoute]:
-    """The routes of the operations and of their document."""
+    """The routes of the operations and of their OpenAPI document."""
     return [*routes(operations), *openapi.routes(openapi.document("webapi", DESCRIPTION, operations))]

@@ -1,4 +1,4 @@
-"""`GET /system/flows`: the whole system at this moment, put together from the heartbeats of all processes."""
+"""`GET /system/flows`: the state of the whole system now, from the heartbeats of all processes."""
 
 from collections.abc import Iterable
 from time import monotonic
@@ -15,14 +15,14 @@ from common.topology import HEARTBEAT_CHANNEL, PROCESSES, SERVERS
 from common.web.problems import Problem
 from common.web.requests import json_response
 
-_SERVICES = [process.name for process in PROCESSES]
-_SERVERS = [server.name for server in SERVERS]
+_PROCESS_NAMES = [process.name for process in PROCESSES]
+_SERVER_NAMES = [server.name for server in SERVERS]
 
 _MISSING_AFTER = 3.0  # seconds without a heartbeat
 
 
 class ServiceStatus(msgspec.Struct):
-    """A service: how many processes it has, the servers that do not answer it, and its counters' rates per second."""
+    """A service: the number of its processes, the servers that do not answer it, and its counters per second."""
 
     processes: int
     lacking: dict[str, str]
@@ -30,14 +30,14 @@ class ServiceStatus(msgspec.Struct):
 
 
 class SystemStatus(msgspec.Struct):
-    """Each service, and each server: `ok`, `unknown`, or why it does not answer."""
+    """The status of each service, and of each server: `ok`, `unknown`, or why it does not answer."""
 
     services: dict[str, ServiceStatus]
     servers: dict[str, str]
 
 
 class _Process(NamedTuple):
-    """The last heartbeat of a process, when it came (seconds, our clock), and its counters' rates per second."""
+    """The last heartbeat of a process, the time of its arrival (monotonic, seconds), and its counters per second."""
 
     heartbeat: Heartbeat
     received_at: float
@@ -45,7 +45,7 @@ class _Process(NamedTuple):
 
 
 class SystemMonitor:
-    """Receives the heartbeats, and answers what they say."""
+    """Receives heartbeats, and returns the status that follows from them."""
 
     def __init__(self) -> None:
         self._processes: dict[tuple[str, int], _Process] = {}
@@ -57,28 +57,29 @@ class SystemMonitor:
                 try:
                     heartbeat = msgspec.json.decode((await heartbeats.get()).data, type=Heartbeat)
                 except msgspec.MsgspecError:
-                    continue  # of a process that is newer or older: shown as missing
+                    continue  # from a process of another version: it is shown as missing
                 self.add(heartbeat, monotonic())
 
     def add(self, heartbeat: Heartbeat, now: float) -> None:
-        """Take a heartbeat; forget the processes that have ended."""
-        self._processes = {key: one for key, one in self._processes.items() if _is_alive(one, now)}
+        """Record a heartbeat; drop the processes that have ended."""
+        self._processes = {key: process for key, process in self._processes.items() if _is_alive(process, now)}
         key = (heartbeat.process, heartbeat.pid)
         before = self._processes.get(key)
         rates = _rates(before.heartbeat, heartbeat) if before else {}
         self._processes[key] = _Process(heartbeat, now, rates)
 
     def status(self, now: float) -> SystemStatus:
-        """Each service with the sum of its processes' rates, and each server as the processes that need it see it."""
-        alive = [one for one in self._processes.values() if _is_alive(one, now)]
+        """Each service with the sum of its processes' rates, and each server as its clients report it."""
+        alive = [process for process in self._processes.values() if _is_alive(process, now)]
+        by_name = {name: [p for p in alive if p.heartbeat.process == name] for name in _PROCESS_NAMES}
         return SystemStatus(
-            {name: _service([one for one in alive if one.heartbeat.process == name]) for name in _SERVICES},
-            {name: _server(one.heartbeat.servers.get(name) for one in alive) for name in _SERVERS},
+            {name: _service_status(processes) for name, processes in by_name.items()},
+            {name: _server_status(p.heartbeat.servers.get(name) for p in alive) for name in _SERVER_NAMES},
         )
 
     async def endpoint(self, request: Request) -> Response:
         if not caller(request).is_operator:
-            raise Problem(403, "Not for this key", "the system is shown to an operator's key")
+            raise Problem(403, "Operator key needed", "only an operator's key can see the state of the system")
         return json_response(self.status(monotonic()), headers={"Cache-Control": "no-store"})
 
 
@@ -86,7 +87,7 @@ def _is_alive(process: _Process, now: float) -> bool:
     return now - process.received_at < _MISSING_AFTER
 
 
-def _service(processes: list[_Process]) -> ServiceStatus:
+def _service_status(processes: list[_Process]) -> ServiceStatus:
     rates: dict[str, float] = {}
     for process in processes:
         for name, rate in process.rates.items():
@@ -95,8 +96,8 @@ def _service(processes: list[_Process]) -> ServiceStatus:
     return ServiceStatus(len(processes), {name: state for name, state in states if state != "ok"}, rates)
 
 
-def _server(states: Iterable[str | None]) -> str:
-    """`ok` if it answers any process, else why it does not; `unknown` if no process says."""
+def _server_status(states: Iterable[str | None]) -> str:
+    """`ok` if it answers any process, else why it does not; `unknown` if no process reports it."""
     known = [state for state in states if state is not None]
     return "ok" if "ok" in known else next(iter(known), "unknown")
 

@@ -12,7 +12,7 @@ from common.web.requests import json_response
 
 
 class SystemNode(msgspec.Struct):
-    """A process, a server, or who is outside."""
+    """A process, a server, or a party outside the system."""
 
     name: str
     kind: Kind
@@ -20,14 +20,14 @@ class SystemNode(msgspec.Struct):
 
 
 class SystemTraffic(msgspec.Struct):
-    """One kind of thing that goes along an arrow: the counters of a process that add up to how many."""
+    """One kind of traffic on an arrow: the sum of these counters of a process."""
 
     label: str
     counters: tuple[str, ...]
 
 
 class SystemArrow(msgspec.Struct):
-    """What goes from `source` to `target`, counted by the process `counted_by`; `unit`: of the first traffic."""
+    """The traffic from `source` to `target`, counted by the process `counted_by`; `unit` is that of the first kind."""
 
     source: str
     target: str
@@ -37,7 +37,7 @@ class SystemArrow(msgspec.Struct):
 
 
 class SystemTopology(msgspec.Struct):
-    """The picture of the system, without where its parts stand."""
+    """The nodes and arrows of the system; the page lays them out."""
 
     nodes: list[SystemNode]
     arrows: list[SystemArrow]
@@ -50,12 +50,12 @@ TOPOLOGY = SystemTopology(
         *(SystemNode(server.name, "server", server.about) for server in SERVERS),
     ],
     [
-        SystemArrow(source, target, counted_by, unit, [SystemTraffic(*one) for one in traffic])
+        SystemArrow(source, target, counted_by, unit, [SystemTraffic(*kind) for kind in traffic])
         for source, target, counted_by, unit, traffic in ARROWS
     ],
 )
 
 
 async def endpoint(request: Request) -> Response:
-    """Answer the topology: it holds names only, so it needs no key, as the page that shows it."""
+    """Return the topology: it holds names only, so it needs no key, like the page that shows it."""
     return json_response(TOPOLOGY, headers={"Cache-Control": "no-cache"})

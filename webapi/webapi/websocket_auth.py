@@ -1,5 +1,6 @@
-"""Who is at the other end of a WebSocket: known by the header, or by the key in a message, since a browser can send no
-header; and asked for again while the connection lasts, or a revoked key would watch for ever.
+"""Authentication of a WebSocket: by the header, or by a key in a message, since browsers cannot send the header.
+
+The key is verified again while the connection lasts: otherwise a revoked key could go on receiving.
 """
 
 import asyncio
@@ -12,25 +13,25 @@ from common.auth.middleware import Keyring
 from common.auth.principal import Principal
 from common.web.problems import Problem
 
-ENTRY = 10.0  # seconds for a message with a key
+KEY_TIMEOUT = 10.0  # seconds in which a message with a key must come
 
 
-class Doorkeeper:
-    """Holds a connection's key, and its principal from the moment at which there is one."""
+class WebSocketAuth:
+    """The key and the principal of one connection; `principal` is None until it is authenticated."""
 
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
         self._key = ""
         self.principal: Principal | None = None
 
-    async def admit(self, key: str) -> Principal:
-        """Let in whoever shows this key ('' for none). Raises Problem."""
+    async def authenticate(self, key: str) -> Principal:
+        """Verify the key ('' for none). Raises Problem: 401, or 503 while keys cannot be verified."""
         self.principal = principal = await self._keyring.principal(key)
         self._key = key
         return principal
 
-    async def expel(self, send: Any) -> None:
-        """Close the connection once its key does not count any more, or one is needed from now on."""
+    async def close_when_revoked(self, send: Any) -> None:
+        """Close the connection once its key is revoked, or once a key is needed and it has none."""
         while True:
             await asyncio.sleep(self._keyring.ttl)
             if self.principal is None:
@@ -38,19 +39,19 @@ class Doorkeeper:
             try:
                 await self._keyring.principal(self._key)
             except Problem as problem:
-                if problem.status == 401:  # while nobody can tell, whoever is in stays
+                if problem.status == 401:  # while keys cannot be verified, open connections stay open
                     await close(send, problem)
                     return
 
 
 async def close(send: Any, problem: Problem) -> None:
-    """Say what is wrong and close: with 1008 for good, with 1013 if it is worth another try."""
+    """Send the error and close: code 1008 if the key is not valid, 1013 if a later try may succeed."""
     code = 1008 if problem.status == 401 else 1013
-    with suppress(OSError, RuntimeError):  # the client has gone meanwhile
-        await say(send, str(problem))
+    with suppress(OSError, RuntimeError):  # the client has disconnected meanwhile
+        await send_error(send, str(problem))
         await send({"type": "websocket.close", "code": code, "reason": problem.title})
 
 
-async def say(send: Any, error: str) -> None:
-    """Tell the client of an error."""
+async def send_error(send: Any, error: str) -> None:
+    """Send `{"error": ...}` to the client."""
     await send({"type": "websocket.send", "text": msgspec.json.encode({"error": error}).decode()})

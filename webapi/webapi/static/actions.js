@@ -1,7 +1,7 @@
-// What can be done with a campaign: its buttons, and the line below them that says why something was not done.
+// The buttons of a campaign, and the line below them that says why an action failed.
 
 import { download, getKey, post, salesapi, salesapiLink } from "./api.js";
-import { h, say, twice } from "./dom.js";
+import { h, setText, confirmButton } from "./dom.js";
 import { ACTIONS } from "./model.js";
 
 export class Actions {
@@ -11,7 +11,7 @@ export class Actions {
   #changed;
   #shown = "";
 
-  /** `changed` is given what salesapi answers: a campaign as it is now, or a new one. */
+  /** `changed` is called with salesapi's response: the campaign as it is now, or a new one. */
   constructor(campaign, changed) {
     this.#campaign = campaign;
     this.#changed = changed;
@@ -19,7 +19,7 @@ export class Actions {
   }
 
   update() {
-    const actions = ACTIONS[this.#campaign.status].filter((one) => one !== "retry" || this.#campaign.failedToReach);
+    const actions = ACTIONS[this.#campaign.status].filter((action) => action !== "retry" || this.#campaign.failedToReach);
     if (this.#shown === actions.join()) return;
     this.#shown = actions.join();
     this.element.replaceChildren(...actions.map((action) => this.#button(action)));
@@ -27,40 +27,40 @@ export class Actions {
 
   #button(action) {
     const id = { bulksms_id: this.#campaign.id };
-    const ask = (path, body) => () => this.#do(() => salesapi(path, body ? post(body) : { method: "POST" }));
-    const plain = (label, act, kind) => h("button", { type: "button", class: kind, onclick: act }, label);
+    const call = (path, body) => () => this.#do(() => salesapi(path, body ? post(body) : { method: "POST" }));
+    const button = (label, act, kind) => h("button", { type: "button", class: kind, onclick: act }, label);
     switch (action) {
-      case "run": return plain("Run", ask("/run", id), "primary");
-      case "pause": return plain("Pause", ask("/pause", id));
-      case "resume": return plain("Resume", ask("/resume", id), "primary");
-      case "retry": return plain("Retry failed", ask(`/bulksms/${this.#campaign.id}/retry-failed`));
-      case "discard": return twice("Discard", "Discard it?", ask("/cancel", id));
-      case "cancel": return twice("Cancel", "Cancel it?", ask("/cancel", id));
+      case "run": return button("Run", call("/run", id), "primary");
+      case "pause": return button("Pause", call("/pause", id));
+      case "resume": return button("Resume", call("/resume", id), "primary");
+      case "retry": return button("Retry failed", call(`/bulksms/${this.#campaign.id}/retry-failed`));
+      case "discard": return confirmButton("Discard", "Discard it?", call("/cancel", id));
+      case "cancel": return confirmButton("Cancel", "Cancel it?", call("/cancel", id));
     }
   }
 
-  async #do(ask) {
-    say(this.error, "");
+  async #do(request) {
+    setText(this.error, "");
     const buttons = this.element.querySelectorAll("button");
     buttons.forEach((button) => (button.disabled = true));
     try {
-      this.#changed(await ask());
+      this.#changed(await request());
     } catch (problem) {
-      say(this.error, problem.message);
+      setText(this.error, problem.message);
     } finally {
       buttons.forEach((button) => (button.disabled = false));
     }
   }
 }
 
-/** A link to every contact as CSV; should that fail, `error` says why. */
+/** A link to all contacts as CSV; if the download fails, `error` shows why. */
 export function resultsLink(campaign, error) {
   const path = `/bulksms/${campaign.id}/results.csv`;
   const link = h("a", { class: "button", href: salesapiLink(path) }, "Download CSV");
   link.addEventListener("click", async (event) => {
-    if (!getKey()) return; // the browser saves it as it comes in
+    if (!getKey()) return; // then the browser downloads it as a stream
     event.preventDefault();
-    await download(path, `${campaign.id}.csv`).catch((problem) => say(error, problem.message));
+    await download(path, `${campaign.id}.csv`).catch((problem) => setText(error, problem.message));
   });
   return link;
 }

@@ -1,19 +1,19 @@
-// Questions to the two services. The key is kept for this tab only, and sent with each.
+// Requests to the two services. The key is kept for this tab only, and sent with each.
 
 const KEY = "bulksms-key";
 
 let salesapiUrl = "";
 
-/** What a service answered that is no success (RFC 9457), or that it did not answer: status 0. */
+/** An error response of a service (RFC 9457); status 0 if it did not answer. */
 export class Problem extends Error {
   constructor(status, body) {
-    super(body.detail || body.title || `the answer was ${status}`);
+    super(body.detail || body.title || `the service answered with status ${status}`);
     this.status = status;
     this.body = body;
   }
 }
 
-/** Told of "needs-key" when a service refuses us for want of one. */
+/** Dispatches "needs-key" when a service answers 401. */
 export const events = new EventTarget();
 
 export const getKey = () => sessionStorage.getItem(KEY) ?? "";
@@ -23,26 +23,26 @@ export function setKey(key) {
   else sessionStorage.removeItem(KEY);
 }
 
-/** Learns where salesapi is; comes first. */
+/** Loads the address of salesapi; call it first. */
 export async function start() {
   salesapiUrl = (await webapi("/config.json")).salesapi_url;
 }
 
-export const webapi = (path, options) => ask("webapi", path, options);
-export const salesapi = (path, options) => ask("salesapi", salesapiUrl + path, options);
+export const webapi = (path, options) => request("webapi", path, options);
+export const salesapi = (path, options) => request("salesapi", salesapiUrl + path, options);
 export const salesapiLink = (path) => salesapiUrl + path;
 
 export const post = (body) => ({ method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
 
-async function ask(service, url, options = {}) {
-  const answer = await send(service, url, options);
-  if (answer.ok) return answer.json();
-  const body = await answer.json().catch(() => ({}));
-  if (answer.status === 401) {
+async function request(service, url, options = {}) {
+  const response = await send(service, url, options);
+  if (response.ok) return response.json();
+  const body = await response.json().catch(() => ({}));
+  if (response.status === 401) {
     events.dispatchEvent(new Event("needs-key"));
-    body.detail = "this server needs a key that it knows: see API key, above";
+    body.detail = "the server needs a valid API key: enter it under API key, above";
   }
-  throw new Problem(answer.status, body);
+  throw new Problem(response.status, body);
 }
 
 async function send(service, url, options) {
@@ -55,12 +55,12 @@ async function send(service, url, options) {
   }
 }
 
-/** Saves what a service answers as a file; a link cannot send the key. */
+/** Saves a response as a file, since a link cannot send the key. */
 export async function download(path, name) {
-  const answer = await send("salesapi", salesapiUrl + path, {});
-  if (!answer.ok) throw new Problem(answer.status, await answer.json().catch(() => ({})));
+  const response = await send("salesapi", salesapiUrl + path, {});
+  if (!response.ok) throw new Problem(response.status, await response.json().catch(() => ({})));
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(await answer.blob());
+  link.href = URL.createObjectURL(await response.blob());
   link.download = name;
   link.click();
   URL.revokeObjectURL(link.href);

@@ -1,15 +1,15 @@
-// One campaign: where it stands, how it went, its contacts by status and the rows that were not taken.
+// The page of one campaign: its progress, its history, its contacts by status and its rejected rows.
 
 import { Actions, resultsLink } from "./actions.js";
 import { salesapi } from "./api.js";
-import { Bar, stateOf, timing } from "./campaigns.js";
-import { h, say } from "./dom.js";
+import { Bar, stateLabel, timing } from "./campaigns.js";
+import { h, setText } from "./dom.js";
 import { count, credits, rate, when } from "./format.js";
 import { History } from "./history.js";
 import { STATUSES } from "./model.js";
-import { Pages } from "./pages.js";
+import { PagedTable } from "./pages.js";
 
-const PERIOD = 2000; // ms between two looks at the contacts of a campaign that moves
+const REFRESH_PERIOD = 2000; // ms, for the contacts of a campaign that is sending
 
 export class CampaignPage {
   #state = h("span", { class: "state" });
@@ -24,19 +24,19 @@ export class CampaignPage {
   #contacts;
   #rejected;
   #rejectedCard;
-  #details = null; // what the news do not tell
-  #ended = false; // as far as this page has loaded it
+  #details = null; // what the WebSocket does not send
+  #isFinal = false; // all is loaded, and nothing will change
   #timer;
 
-  /** `changed` is given the campaigns that its buttons change or make. */
+  /** `changed` is called with the campaigns that its buttons change or create. */
   constructor(campaign, changed) {
     this.campaign = campaign;
     this.#title = h("h1", { tabindex: "-1" }, campaign.name);
     this.#actions = new Actions(campaign, changed);
     this.#history = new History(campaign);
-    this.#contacts = new Pages(contactsOf(campaign.id));
-    this.#rejected = new Pages(rejectedOf(campaign.id));
-    this.#rejectedCard = h("section", { class: "card stack", hidden: true }, h("h2", {}, "Rows not taken"), this.#rejected.element);
+    this.#contacts = new PagedTable(contactsOf(campaign.id));
+    this.#rejected = new PagedTable(rejectedOf(campaign.id));
+    this.#rejectedCard = h("section", { class: "card stack", hidden: true }, h("h2", {}, "Rejected rows"), this.#rejected.element);
     this.element = h("div", { class: "detail" },
       h("p", {}, h("a", { href: "#" }, "← All campaigns")),
       h("div", { class: "detail-head" }, this.#title, this.#state, this.#time, this.#actions.element),
@@ -46,14 +46,14 @@ export class CampaignPage {
         h("dl", { class: "counts" }, STATUSES.map((status) =>
           h("div", {}, h("dt", { class: "status-mark", "data-status": status }, status), this.#counts[status])))),
       this.#history.element,
-      h("section", { class: "card", "aria-label": "Facts" }, this.#facts, this.#message),
+      h("section", { class: "card", "aria-label": "Details" }, this.#facts, this.#message),
       h("section", { class: "card" },
         h("div", { class: "section-head" }, h("h2", {}, "Contacts"), resultsLink(campaign, this.#actions.error)),
         this.#contacts.element),
       this.#rejectedCard);
     this.update();
-    if (!this.#ended) this.#load();
-    this.#timer = setInterval(() => this.#look(), PERIOD);
+    if (!this.#isFinal) this.#load();
+    this.#timer = setInterval(() => this.#refresh(), REFRESH_PERIOD);
   }
 
   focus() {
@@ -64,45 +64,45 @@ export class CampaignPage {
     clearInterval(this.#timer);
   }
 
-  /** The campaign has moved. */
+  /** Shows the campaign as it is now. */
   update() {
     const { campaign } = this;
     this.#actions.update();
     this.#state.dataset.state = campaign.status;
-    say(this.#state, stateOf(campaign));
+    setText(this.#state, stateLabel(campaign));
     this.#showTime();
     this.#bar.update(campaign);
-    for (const status of STATUSES) say(this.#counts[status], count(campaign.counts[status]));
+    for (const status of STATUSES) setText(this.#counts[status], count(campaign.counts[status]));
     this.#history.update();
     this.#showFacts();
-    if (campaign.completedAt && !this.#ended) this.#load();
+    if (campaign.completedAt && !this.#isFinal) this.#load();
   }
 
-  /** What the news do not tell: the message, the rows, and how it went before this page was opened. */
+  /** Loads what the WebSocket does not send: the message, the rows, and the history from before this page was opened. */
   async #load() {
     const { id, completedAt } = this.campaign;
-    this.#ended = Boolean(completedAt);
+    this.#isFinal = Boolean(completedAt);
     try {
-      const [details, told] = await Promise.all([salesapi(`/bulksms/${id}`), salesapi(`/bulksms/${id}/timeline`)]);
+      const [details, timeline] = await Promise.all([salesapi(`/bulksms/${id}`), salesapi(`/bulksms/${id}/timeline`)]);
       this.#details = details;
-      this.#history.load(told.moments);
+      this.#history.load(timeline.moments);
       this.#showFacts();
     } catch (problem) {
-      say(this.#actions.error, problem.message);
+      setText(this.#actions.error, problem.message);
       return;
     }
     this.#rejectedCard.hidden = this.#details.rejected + this.#details.duplicate === 0;
     await Promise.all([this.#contacts.load(), this.#rejectedCard.hidden || this.#rejected.load()]);
   }
 
-  #look() {
+  #refresh() {
     this.#showTime();
     if (this.campaign.status === "inprogress" && !document.hidden) this.#contacts.refresh();
   }
 
   #showTime() {
     const speed = this.campaign.rate;
-    say(this.#time, timing(this.campaign) + (speed ? `, ${rate(speed)} messages/s` : ""));
+    setText(this.#time, timing(this.campaign) + (speed ? `, ${rate(speed)} messages/s` : ""));
   }
 
   #showFacts() {
@@ -115,18 +115,18 @@ export class CampaignPage {
       details && ["Longest message", `${details.segments} × ${details.encoding}`],
       ["Cost", `${credits(campaign.cost)} credits`],
       ["Charged", `${credits(campaign.charged)} credits`],
-      campaign.unsent > 0 && ["Never to be sent", count(campaign.unsent)],
-      ["Made", when(campaign.createdAt)],
+      campaign.unsent > 0 && ["Will not be sent", count(campaign.unsent)],
+      ["Created", when(campaign.createdAt)],
       campaign.scheduledFor && ["Scheduled for", when(campaign.scheduledFor)],
       campaign.startedAt && ["Started", when(campaign.startedAt)],
       campaign.completedAt && ["Completed", when(campaign.completedAt)],
     ].filter(Boolean);
-    const told = facts.flat().join("|");
-    if (this.#facts.dataset.told === told) return;
-    this.#facts.dataset.told = told;
+    const content = facts.flat().join("|");
+    if (this.#facts.dataset.content === content) return;
+    this.#facts.dataset.content = content;
     this.#facts.replaceChildren(...facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
     this.#message.hidden = !details;
-    if (details) say(this.#message, details.message);
+    if (details) setText(this.#message, details.message);
   }
 }
 
@@ -148,6 +148,6 @@ const rejectedOf = (id) => ({
   path: `/bulksms/${id}/rejected`,
   list: "rejected",
   columns: ["Line", "Value", "Reason"],
-  empty: "Every row was taken.",
+  empty: "Every row was accepted.",
   row: (row) => [count(row.line), h("code", {}, row.value), row.reason],
 });

@@ -1,9 +1,9 @@
 // The list of campaigns: one card each, kept up to date in place.
 
 import { Actions } from "./actions.js";
-import { $, h, say } from "./dom.js";
+import { $, h, setText } from "./dom.js";
 import { count, credits, duration, plural, rate, when } from "./format.js";
-import { STATUSES, WORDS } from "./model.js";
+import { STATUSES, STATE_LABELS } from "./model.js";
 
 /** A stacked bar of a campaign's statuses. */
 export class Bar {
@@ -23,18 +23,18 @@ export class Bar {
   }
 }
 
-/** When it happened and how long it took, in a few words. */
+/** When the campaign ran and how long it took. */
 export function timing(campaign) {
   if (campaign.status === "scheduled") return `starts ${when(campaign.scheduledFor)}`;
   if (campaign.completedAt && campaign.startedAt) {
     return `${when(campaign.startedAt)}, took ${duration(new Date(campaign.completedAt) - new Date(campaign.startedAt))}`;
   }
-  return campaign.startedAt ? `started ${when(campaign.startedAt)}` : `made ${when(campaign.createdAt)}`;
+  return campaign.startedAt ? `started ${when(campaign.startedAt)}` : `created ${when(campaign.createdAt)}`;
 }
 
-/** In words, with why it paused by itself. */
-export function stateOf(campaign) {
-  return WORDS[campaign.status] + (campaign.pauseReason ? `: ${campaign.pauseReason}` : "");
+/** The state in words, with the reason if it paused by itself. */
+export function stateLabel(campaign) {
+  return STATE_LABELS[campaign.status] + (campaign.pauseReason ? `: ${campaign.pauseReason}` : "");
 }
 
 class Card {
@@ -60,18 +60,18 @@ class Card {
     const { campaign } = this;
     this.actions.update();
     this.#state.dataset.state = campaign.status;
-    say(this.#state, stateOf(campaign));
-    say(this.#time, timing(campaign));
+    setText(this.#state, stateLabel(campaign));
+    setText(this.#time, timing(campaign));
     this.#bar.update(campaign);
     const { delivered } = campaign.counts;
     const failed = campaign.failedToReach ? `, ${count(campaign.failedToReach)} not reached` : "";
-    say(this.#reached, campaign.startedAt ? `${count(delivered)} of ${count(campaign.total)} delivered${failed}` : plural(campaign.total, "contact"));
-    say(this.#cost, campaign.startedAt ? `${credits(campaign.charged)} credits charged` : `costs ${credits(campaign.cost)} credits`);
+    setText(this.#reached, campaign.startedAt ? `${count(delivered)} of ${count(campaign.total)} delivered${failed}` : plural(campaign.total, "contact"));
+    setText(this.#cost, campaign.startedAt ? `${credits(campaign.charged)} credits charged` : `costs ${credits(campaign.cost)} credits`);
     this.tick();
   }
 
   tick() {
-    say(this.#rate, this.campaign.status === "inprogress" ? `${rate(this.campaign.rate)} messages/s` : "");
+    setText(this.#rate, this.campaign.status === "inprogress" ? `${rate(this.campaign.rate)} messages/s` : "");
   }
 }
 

@@ -1,61 +1,61 @@
-// The credit: its amount now, and a line of what it was since the page was opened.
+// The credit: its amount now, and a line of its history since the page was opened.
 
 import { post, webapi } from "./api.js";
-import { $, say } from "./dom.js";
+import { $, setText } from "./dom.js";
 import { credits } from "./format.js";
 import { sparkline } from "./plot.js";
 
-const MOST = 600; // points of the line
-const FRAME = 100; // ms between two drawings
+const MAX_POINTS = 600; // of the line
+const DRAW_INTERVAL = 100; // ms
 
 export class CreditCard {
-  now = null; // the newest news
+  current = null; // the latest credit
   #points = [];
-  #drawn = 0;
-  #waiting = false;
+  #drawnAt = 0;
+  #isScheduled = false;
 
   constructor() {
     $("topup").addEventListener("submit", (event) => this.#topUp(event));
-    setInterval(() => this.now && this.#draw(), 1000);
+    setInterval(() => this.current && this.#draw(), 1000);
   }
 
   clear() {
-    this.now = null;
+    this.current = null;
     this.#points = [];
-    for (const id of ["credit", "available", "reserved"]) say($(id), "–");
+    for (const id of ["credit", "available", "reserved"]) setText($(id), "–");
     $("credit-history").replaceChildren();
   }
 
-  update(news) {
-    this.now = news;
-    this.#points.push([Date.now(), Number(news.credit)]);
-    if (this.#points.length > MOST) this.#points = this.#points.filter((_, i) => i % 2 === 0 || i > MOST - 50);
-    if (this.#waiting) return;
-    this.#waiting = true;
-    setTimeout(() => this.#draw(), Math.max(0, FRAME - (performance.now() - this.#drawn)));
+  update(credit) {
+    this.current = credit;
+    this.#points.push([Date.now(), Number(credit.credit)]);
+    if (this.#points.length > MAX_POINTS) this.#points = this.#points.filter((_, i) => i % 2 === 0 || i > MAX_POINTS - 50);
+    if (this.#isScheduled) return;
+    this.#isScheduled = true;
+    setTimeout(() => this.#draw(), Math.max(0, DRAW_INTERVAL - (performance.now() - this.#drawnAt)));
   }
 
   #draw() {
-    this.#waiting = false;
-    this.#drawn = performance.now();
-    const { credit, available, reserved } = this.now;
-    say($("credit"), credits(credit));
-    say($("available"), credits(available));
-    say($("reserved"), credits(reserved));
+    this.#isScheduled = false;
+    this.#drawnAt = performance.now();
+    const { credit, available, reserved } = this.current;
+    setText($("credit"), credits(credit));
+    setText($("available"), credits(available));
+    setText($("reserved"), credits(reserved));
     sparkline($("credit-history"), [...this.#points, [Date.now(), Number(credit)]]);
   }
 
   async #topUp(event) {
     event.preventDefault();
     const form = event.target;
-    say($("topup-error"), "");
+    setText($("topup-error"), "");
     const button = form.querySelector("button");
     button.disabled = true;
     try {
-      await webapi(`/workspaces/${this.now.workspace_id}/topup`, post({ amount: form.amount.value.trim() }));
+      await webapi(`/workspaces/${this.current.workspace_id}/topup`, post({ amount: form.amount.value.trim() }));
       form.reset();
     } catch (problem) {
-      say($("topup-error"), problem.message);
+      setText($("topup-error"), problem.message);
     } finally {
       button.disabled = false;
     }

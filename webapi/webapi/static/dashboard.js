@@ -1,11 +1,11 @@
-// The dashboard: puts its parts together, and hands each what it needs to know.
+// The dashboard: puts its parts together, and passes each update on to those that show it.
 
 import { salesapi, start, webapi } from "./api.js";
 import { CampaignPage } from "./campaign.js";
 import { CampaignList } from "./campaigns.js";
 import { CreateDialog } from "./create.js";
 import { CreditCard } from "./credit.js";
-import { $, h, say } from "./dom.js";
+import { $, h, setText } from "./dom.js";
 import { count } from "./format.js";
 import { setUpKey } from "./key.js";
 import { Live } from "./live.js";
@@ -18,16 +18,16 @@ const STATES = { connecting: "connecting", live: "live", lost: "disconnected, tr
 const campaigns = new Map();
 const live = new Live();
 const credit = new CreditCard();
-const list = new CampaignList(take);
+const list = new CampaignList(updateCampaign);
 let page = null;
 let workspace = localStorage.getItem(WORKSPACE) ?? SAMPLE;
 
-new CreateDialog(() => workspace, () => credit.now, take);
-setUpKey(begin);
+new CreateDialog(() => workspace, () => credit.current, updateCampaign);
+setUpKey(showWorkspace);
 $("legend").append(...STATUSES.map((status) => h("li", { "data-status": status }, status)));
 
-/** A campaign as it is now, from whoever told it. */
-function take(json) {
+/** Takes a campaign as it is now, from a response or the WebSocket. */
+function updateCampaign(json) {
   let campaign = campaigns.get(json.bulksms_id);
   const before = campaign?.status;
   if (campaign) campaign.update(json);
@@ -35,16 +35,16 @@ function take(json) {
   if (json.workspace_id === workspace) list.show(campaign);
   if (page?.campaign === campaign) page.update();
   if (before && before !== campaign.status && campaign.status === "completed") {
-    say($("announce"), `${campaign.name} is completed: ${campaign.summary}`);
+    setText($("announce"), `${campaign.name} is completed: ${campaign.summary}`);
   }
 }
 
-/** Watches the chosen workspace, from nothing. */
-function begin() {
+/** Shows the chosen workspace, after clearing what was shown. */
+function showWorkspace() {
   campaigns.clear();
   list.clear();
   credit.clear();
-  say($("notice"), "");
+  setText($("notice"), "");
   $("notice").hidden = true;
   showState("connecting");
   live.watch(workspace);
@@ -53,15 +53,15 @@ function begin() {
   route();
 }
 
-/** A page of campaigns: the news tell of the newest only, and of none where there are none. */
+/** Loads a page of campaigns: the WebSocket sends only the newest. */
 async function loadCampaigns(of, cursor = "") {
   try {
-    const found = await salesapi(`/bulksms?${new URLSearchParams({ workspace_id: of, limit: 100, cursor })}`);
+    const result = await salesapi(`/bulksms?${new URLSearchParams({ workspace_id: of, limit: 100, cursor })}`);
     if (of !== workspace) return;
-    found.bulksms.forEach((one) => campaigns.has(one.bulksms_id) || take(one));
+    result.bulksms.forEach((campaign) => campaigns.has(campaign.bulksms_id) || updateCampaign(campaign));
     $("none").hidden = campaigns.size > 0;
-    $("older").hidden = !found.next_cursor;
-    $("older").onclick = () => loadCampaigns(of, found.next_cursor);
+    $("older").hidden = !result.next_cursor;
+    $("older").onclick = () => loadCampaigns(of, result.next_cursor);
   } catch (problem) {
     notice(problem.message);
   }
@@ -71,12 +71,12 @@ async function loadWorkspaces() {
   const choices = new Map([[workspace, workspace]]);
   try {
     const { workspaces, next_cursor: more } = await webapi("/workspaces");
-    const ours = workspaces.some((one) => one.workspace_id === workspace);
-    if (workspaces.length && !more && !ours) {
-      choose(workspaces[0].workspace_id); // a key of another workspace, or other data than the last time
+    const isListed = workspaces.some(({ workspace_id: id }) => id === workspace);
+    if (workspaces.length && !more && !isListed) {
+      choose(workspaces[0].workspace_id); // the key is of another workspace, or the data is new
       return;
     }
-    for (const one of workspaces) choices.set(one.workspace_id, one.name);
+    for (const { workspace_id: id, name } of workspaces) choices.set(id, name);
   } catch (problem) {
     if (problem.status !== 403) notice(problem.message);
   }
@@ -88,14 +88,14 @@ function choose(id) {
   if (!id) id = prompt("The workspace's id")?.trim();
   if (id) localStorage.setItem(WORKSPACE, (workspace = id));
   location.hash = "";
-  begin();
+  showWorkspace();
 }
 
-/** The page of the campaign that the address names, or all of them. */
+/** Shows the page of the campaign that the address names, or the list. */
 async function route() {
   const id = location.hash.slice(1);
-  if (id && !campaigns.has(id)) await salesapi(`/bulksms/${id}`).then(take, (problem) => notice(problem.message));
-  if (location.hash.slice(1) !== id) return; // someone has gone on meanwhile
+  if (id && !campaigns.has(id)) await salesapi(`/bulksms/${id}`).then(updateCampaign, (problem) => notice(problem.message));
+  if (location.hash.slice(1) !== id) return; // the user has moved on meanwhile
   page?.close();
   page = null;
   const campaign = campaigns.get(id);
@@ -104,7 +104,7 @@ async function route() {
   document.title = campaign ? `${campaign.name} · Bulk SMS` : "Bulk SMS";
   if (!campaign) return;
   page = new CampaignPage(campaign, (json) => {
-    take(json);
+    updateCampaign(json);
     if (json.bulksms_id !== campaign.id) location.hash = json.bulksms_id;
   });
   $("detail").replaceChildren(page.element);
@@ -112,7 +112,7 @@ async function route() {
 }
 
 function notice(text) {
-  say($("notice"), text);
+  setText($("notice"), text);
   $("notice").hidden = false;
 }
 
@@ -121,16 +121,16 @@ function showState(state) {
   if (state === "refused" || recovered) $("notice").hidden = true;
   if (recovered) loadCampaigns(workspace);
   $("connection").dataset.state = state;
-  say($("connection"), STATES[state]);
+  setText($("connection"), STATES[state]);
 }
 
 live.addEventListener("state", ({ detail }) => showState(detail));
-live.addEventListener("mistake", ({ detail }) => notice(detail));
-live.addEventListener("campaign", ({ detail }) => take(detail));
+live.addEventListener("error", ({ detail }) => notice(detail));
+live.addEventListener("campaign", ({ detail }) => updateCampaign(detail));
 live.addEventListener("credit", ({ detail }) => {
   credit.update(detail);
   const option = $("workspace").selectedOptions[0];
-  if (option?.value === detail.workspace_id) say(option, detail.name);
+  if (option?.value === detail.workspace_id) setText(option, detail.name);
 });
 addEventListener("hashchange", async () => {
   await route();
@@ -138,12 +138,12 @@ addEventListener("hashchange", async () => {
 });
 $("workspace").addEventListener("change", (event) => choose(event.target.value));
 
-// For whoever does not see the credit tick: now and then, not at each tenth.
-let spoken = null;
+// For screen readers: the credit now and then, not at every change.
+let announced = null;
 setInterval(() => {
-  if (credit.now && spoken !== null && credit.now.credit !== spoken) say($("announce"), `Credit ${count(credit.now.credit)}`);
-  spoken = credit.now?.credit ?? null;
+  if (credit.current && announced !== null && credit.current.credit !== announced) setText($("announce"), `Credit ${count(credit.current.credit)}`);
+  announced = credit.current?.credit ?? null;
 }, 15000);
 
 await start();
-begin();
+showWorkspace();

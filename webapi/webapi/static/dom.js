@@ -1,4 +1,4 @@
-// Elements in a line each: h("button", { class: "primary", onclick: run }, "Run").
+// Makes elements, such as h("button", { class: "primary", onclick: run }, "Run").
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -18,30 +18,30 @@ function fill(element, attributes, children) {
   return element;
 }
 
-/** Puts text into an element only if it is other than what stands there: nothing blinks, no reader repeats it. */
-export function say(element, text) {
+/** Sets an element's text only if it differs: nothing flickers, and screen readers do not repeat it. */
+export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** A button that does what it says at the second press: for what cannot be undone. */
-export function twice(label, sure, act) {
+/** A button that asks for a second press: for what cannot be undone. */
+export function confirmButton(label, question, act) {
   const button = h("button", { type: "button", class: "danger" }, label);
   let timer;
-  const calm = () => {
+  const reset = () => {
     clearTimeout(timer);
-    button.classList.remove("sure");
-    say(button, label);
+    button.classList.remove("confirming");
+    setText(button, label);
   };
   button.addEventListener("click", () => {
-    if (button.classList.contains("sure")) {
-      calm();
+    if (button.classList.contains("confirming")) {
+      reset();
       act();
       return;
     }
-    button.classList.add("sure");
-    say(button, sure);
-    timer = setTimeout(calm, 4000);
+    button.classList.add("confirming");
+    setText(button, question);
+    timer = setTimeout(reset, 4000);
   });
-  button.addEventListener("blur", calm);
+  button.addEventListener("blur", reset);
   return button;
 }

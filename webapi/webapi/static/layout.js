@@ -1,11 +1,11 @@
-// Where the parts of the system stand in the picture; which parts and arrows there are, webapi's topology says.
+// The layout of the system's diagram; the nodes and arrows themselves come from webapi's topology.
 
 export const SIZE = {
   wide: { width: 1120, height: 560, node: [180, 62] },
   narrow: { width: 360, height: 690, node: [140, 56] },
 };
 
-/** Where each node stands (left, top). */
+/** The position of each node (left, top). */
 export const POSITIONS = {
   browsers: { wide: [20, 20], narrow: [24, 10] },
   webapi: { wide: [20, 250], narrow: [24, 130] },
@@ -20,8 +20,8 @@ export const POSITIONS = {
 };
 
 /**
- * Arrows that do not simply go straight, by `source target`. `narrow`: on a narrow screen the arrow runs along this side
- * of its nodes, or is left out; `at`: where its label stands, 0.5 is in the middle.
+ * Arrows with a layout of their own, by `source target`. `narrow`: on a narrow screen the arrow runs along this side of its
+ * nodes, or is left out; `at`: the position of its label, 0.5 is the middle.
  */
 const ARROWS = {
   "webapi rpc": { narrow: "left" },
@@ -32,8 +32,8 @@ const ARROWS = {
   "carrier salesapi": { narrow: "right" },
 };
 
-/** How an arrow runs on a `wide` or `narrow` screen: along a `side`, if any, and where its label stands. */
-export function course({ source, target }, form) {
+/** The layout of an arrow on a `wide` or `narrow` screen: the `side` it runs along, if any, and its label's position. */
+export function arrowLayout({ source, target }, form) {
   const { at = 0.5, ...sides } = ARROWS[`${source} ${target}`] ?? {};
   return { at, side: sides[form] };
 }

@@ -1,20 +1,20 @@
-// The WebSocket: credit and campaigns of a workspace, now and as they change; connects again for as long as it takes.
+// The WebSocket: a workspace's credit and campaigns, now and whenever they change; reconnects until it succeeds.
 
 import { events, getKey } from "./api.js";
 
-const LONGEST = 5000; // ms between two tries
-const REFUSED = 1008; // close code of a server that wants another key
+const MAX_DELAY = 5000; // ms before a reconnect
+const POLICY_VIOLATION = 1008; // close code (RFC 6455): the key is not valid
 
-/** Tells "credit" and "campaign" (the state in `detail`), "mistake" (a text), and "state": live, lost or refused. */
+/** Dispatches "credit" and "campaign" (the new state in `detail`), "error" (a text), and "state": live, lost or refused. */
 export class Live extends EventTarget {
   #workspace = "";
   #socket = null;
   #timer = 0;
-  #wait = 250;
+  #delay = 250;
 
   constructor() {
     super();
-    addEventListener("online", () => this.#workspace && this.#connect()); // what was open before may never say it is dead
+    addEventListener("online", () => this.#workspace && this.#connect()); // a connection from before may be dead without a close event
     document.addEventListener("visibilitychange", () => !document.hidden && !this.#socket && this.#workspace && this.#connect());
   }
 
@@ -32,31 +32,31 @@ export class Live extends EventTarget {
       if (getKey()) socket.send(JSON.stringify({ key: getKey() }));
       socket.send(JSON.stringify({ workspace_id: this.#workspace, campaigns: true }));
     };
-    socket.onmessage = (message) => socket === this.#socket && this.#hear(JSON.parse(message.data));
+    socket.onmessage = (message) => socket === this.#socket && this.#receive(JSON.parse(message.data));
     socket.onclose = (event) => socket === this.#socket && this.#lost(event);
   }
 
-  #hear(told) {
-    this.#wait = 250;
-    this.#tell("state", "live");
-    if (told.error) this.#tell("mistake", told.error);
-    else if (told.campaign) this.#tell("campaign", told.campaign);
-    else if (told.workspace_id) this.#tell("credit", told);
+  #receive(message) {
+    this.#delay = 250;
+    this.#dispatch("state", "live");
+    if (message.error) this.#dispatch("error", message.error);
+    else if (message.campaign) this.#dispatch("campaign", message.campaign);
+    else if (message.workspace_id) this.#dispatch("credit", message);
   }
 
   #lost(event) {
     this.#socket = null;
-    if (event.code === REFUSED) {
-      this.#tell("state", "refused");
+    if (event.code === POLICY_VIOLATION) {
+      this.#dispatch("state", "refused");
       events.dispatchEvent(new Event("needs-key"));
       return;
     }
-    this.#tell("state", "lost");
-    this.#timer = setTimeout(() => this.#connect(), this.#wait * (0.5 + Math.random() / 2));
-    this.#wait = Math.min(this.#wait * 2, LONGEST);
+    this.#dispatch("state", "lost");
+    this.#timer = setTimeout(() => this.#connect(), this.#delay * (0.5 + Math.random() / 2));
+    this.#delay = Math.min(this.#delay * 2, MAX_DELAY);
   }
 
-  #tell(kind, detail) {
+  #dispatch(kind, detail) {
     this.dispatchEvent(new CustomEvent(kind, { detail }));
   }
 }

@@ -1,10 +1,10 @@
-// A campaign as the pages know it: the same from salesapi's answers and from the news.
+// A campaign as the pages show it, from salesapi's responses and from the WebSocket alike.
 
 export const STATUSES = ["delivered", "sent", "queued", "undelivered", "failed"];
 
-const WINDOW = 3000; // ms over which messages a second are counted
+const WINDOW = 3000; // ms over which the rate is measured
 
-/** Which of the actions a campaign in this state can take. */
+/** The actions that are possible in each state. */
 export const ACTIONS = {
   created: ["run", "discard"],
   scheduled: ["run", "cancel"],
@@ -14,7 +14,7 @@ export const ACTIONS = {
   completed: ["retry"],
 };
 
-export const WORDS = {
+export const STATE_LABELS = {
   created: "draft, not sent",
   scheduled: "scheduled",
   inprogress: "sending",
@@ -23,20 +23,20 @@ export const WORDS = {
   completed: "completed",
 };
 
-const reached = (counts) => counts.failed + 2 * counts.sent + 3 * counts.undelivered + 4 * counts.delivered;
+const position = (counts) => counts.failed + 2 * counts.sent + 3 * counts.undelivered + 4 * counts.delivered;
 
 export class Campaign {
-  #steps = []; // [ms, messages done] of the last seconds
+  #samples = []; // [ms, messages done] of the last seconds
   updated = 0;
 
   constructor(json) {
     this.update(json);
   }
 
-  /** Takes what was told; what is older than what is known is ignored: a message's status never goes back. */
+  /** Takes an update; an older one than the last is ignored: a message's status never goes back. */
   update(json) {
     const counts = typeof json.contacts === "object" ? json.contacts : json;
-    if (this.counts && reached(counts) < reached(this.counts)) return;
+    if (this.counts && position(counts) < position(this.counts)) return;
     this.id = json.bulksms_id;
     this.name = json.name;
     this.status = json.status;
@@ -51,11 +51,11 @@ export class Campaign {
     this.pauseReason = json.pause_reason;
     this.unsent = json.unsent ?? 0;
     this.updated = performance.now();
-    this.#steps.push([this.updated, this.done]);
-    while (this.#steps.length > 2 && this.#steps[1][0] < this.updated - WINDOW) this.#steps.shift();
+    this.#samples.push([this.updated, this.done]);
+    while (this.#samples.length > 2 && this.#samples[1][0] < this.updated - WINDOW) this.#samples.shift();
   }
 
-  /** Messages done: half of it is to leave the queue, half to have a final status. */
+  /** Messages done: each counts half when it has left the queue, and fully when its status is final. */
   get done() {
     const { queued, sent } = this.counts;
     return this.total - queued - sent / 2;
@@ -65,15 +65,15 @@ export class Campaign {
     return this.counts.undelivered + this.counts.failed;
   }
 
-  /** Messages done a second, over the last seconds. */
+  /** Messages done per second, over the last seconds. */
   get rate() {
-    const [since, before] = this.#steps[0];
+    const [since, before] = this.#samples[0];
     const now = Math.max(performance.now(), this.updated + 250);
-    if (this.status !== "inprogress" || now - this.updated > WINDOW || this.#steps.length < 2) return 0;
+    if (this.status !== "inprogress" || now - this.updated > WINDOW || this.#samples.length < 2) return 0;
     return Math.max(0, (1000 * (this.done - before)) / (now - since));
   }
 
-  /** One line for whoever does not see the bar. */
+  /** The bar as text, for screen readers. */
   get summary() {
     return STATUSES.map((status) => `${status} ${this.counts[status]}`).join(", ");
   }

@@ -1,85 +1,85 @@
-// A table of what salesapi gives in pages, with buttons that filter it by status.
+// A paged table of a list from salesapi, with buttons that filter it by status.
 
 import { salesapi } from "./api.js";
-import { h, say } from "./dom.js";
+import { h, setText } from "./dom.js";
 
-const LIMIT = 25;
+const PAGE_SIZE = 25;
 
-export class Pages {
+export class PagedTable {
   loaded = false;
-  #of;
+  #list;
   #status = "";
-  #before = []; // cursors of the pages before this one
+  #previous = []; // cursors of the pages before this one
   #cursor = "";
   #next = null;
   #head;
   #body = h("tbody", {});
   #error = h("p", { class: "field-error", role: "alert" });
   #empty = h("p", { class: "quiet", hidden: true });
-  #back = h("button", { type: "button", onclick: () => this.#go(-1) }, "Previous");
-  #forth = h("button", { type: "button", onclick: () => this.#go(1) }, "Next");
-  #place = h("span", { class: "quiet" });
+  #previousButton = h("button", { type: "button", onclick: () => this.#go(-1) }, "Previous");
+  #nextButton = h("button", { type: "button", onclick: () => this.#go(1) }, "Next");
+  #pageNumber = h("span", { class: "quiet" });
 
-  /** `of`: the path, the list's name, the columns, a row's cells, the statuses to filter by, what an empty one says. */
-  constructor(of) {
-    this.#of = of;
-    this.#head = h("thead", {}, h("tr", {}, of.columns.map((name) => h("th", { scope: "col", class: kind(name) }, name))));
-    const filters = of.filters && h("div", { class: "filters", role: "group", "aria-label": "Status" },
-      ["", ...of.filters].map((status) => {
+  /** `list`: the path, the list's name, the columns, a row's cells, the statuses to filter by, the text if it is empty. */
+  constructor(list) {
+    this.#list = list;
+    this.#head = h("thead", {}, h("tr", {}, list.columns.map((name) => h("th", { scope: "col", class: kind(name) }, name))));
+    const filters = list.filters && h("div", { class: "filters", role: "group", "aria-label": "Status" },
+      ["", ...list.filters].map((status) => {
         const choose = (event) => this.#filter(status, event.target);
         return h("button", { type: "button", "aria-pressed": String(status === ""), onclick: choose }, status || "all");
       }));
     this.element = h("div", {},
       filters, this.#error,
       h("div", { class: "scroll" }, h("table", {}, this.#head, this.#body)), this.#empty,
-      this.pages = h("div", { class: "pages", hidden: true }, this.#back, this.#forth, this.#place));
+      this.pages = h("div", { class: "pages", hidden: true }, this.#previousButton, this.#nextButton, this.#pageNumber));
   }
 
   async load() {
-    const query = new URLSearchParams({ limit: LIMIT, cursor: this.#cursor, status: this.#status });
-    const asked = String(query);
-    this.asked = asked;
+    const query = new URLSearchParams({ limit: PAGE_SIZE, cursor: this.#cursor, status: this.#status });
+    const request = String(query);
+    this.request = request;
     try {
-      const page = await salesapi(`${this.#of.path}?${query}`);
-      if (this.asked === asked) this.#show(page);
+      const page = await salesapi(`${this.#list.path}?${query}`);
+      if (this.request === request) this.#show(page);
     } catch (problem) {
-      say(this.#error, problem.message);
+      setText(this.#error, problem.message);
     }
   }
 
-  /** Reads the page anew, unless someone is reading in it. */
+  /** Reloads the page, unless the user has focus or a selection in it. */
   refresh() {
     const busy = this.element.contains(document.activeElement) && !document.activeElement.closest(".filters");
     if (!busy && getSelection().isCollapsed) this.load();
   }
 
   #show(page) {
-    const rows = page[this.#of.list];
+    const rows = page[this.#list.list];
     this.loaded = true;
     this.#next = page.next_cursor;
-    say(this.#error, "");
+    setText(this.#error, "");
     this.#body.replaceChildren(...rows.map((row) =>
-      h("tr", {}, this.#of.row(row).map((cell, i) => h("td", { class: kind(this.#of.columns[i]) }, cell)))));
+      h("tr", {}, this.#list.row(row).map((cell, i) => h("td", { class: kind(this.#list.columns[i]) }, cell)))));
     this.#empty.hidden = rows.length > 0;
-    say(this.#empty, this.#of.empty);
-    this.pages.hidden = !this.#before.length && !this.#next;
-    this.#back.disabled = !this.#before.length;
-    this.#forth.disabled = !this.#next;
-    say(this.#place, `page ${this.#before.length + 1}`);
+    setText(this.#empty, this.#list.empty);
+    this.pages.hidden = !this.#previous.length && !this.#next;
+    this.#previousButton.disabled = !this.#previous.length;
+    this.#nextButton.disabled = !this.#next;
+    setText(this.#pageNumber, `page ${this.#previous.length + 1}`);
   }
 
   #filter(status, button) {
     for (const other of button.parentElement.children) other.setAttribute("aria-pressed", String(other === button));
-    [this.#status, this.#cursor, this.#before] = [status, "", []];
+    [this.#status, this.#cursor, this.#previous] = [status, "", []];
     this.load();
   }
 
   #go(step) {
     if (step > 0) {
-      this.#before.push(this.#cursor);
+      this.#previous.push(this.#cursor);
       this.#cursor = this.#next;
     } else {
-      this.#cursor = this.#before.pop();
+      this.#cursor = this.#previous.pop();
     }
     this.load();
   }

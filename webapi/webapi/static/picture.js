@@ -1,13 +1,13 @@
-// Draws the picture of the system, and shows in it how much goes along each arrow at the moment.
+// Draws the diagram of the system, and shows the traffic on each arrow.
 
 import { svg } from "./dom.js";
 import { rate } from "./format.js";
-import { POSITIONS, SIZE, course } from "./layout.js";
+import { POSITIONS, SIZE, arrowLayout } from "./layout.js";
 
-const APART = 9; // between the two arrows of a pair
-const HEAD = 8; // length of an arrow's head
+const PAIR_GAP = 9; // between the two arrows of a pair
+const HEAD_LENGTH = 8; // of an arrow
 
-/** The picture of a topology in the element, for a `wide` or `narrow` screen; `show` updates it. */
+/** The diagram of a topology in an element, for a `wide` or `narrow` screen; `show` updates it. */
 export class Picture {
   #form;
   #topology;
@@ -19,7 +19,7 @@ export class Picture {
     this.#topology = topology;
     const { width, height } = SIZE[form];
     element.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    this.#arrows = topology.arrows.filter((arrow) => course(arrow, form).side !== "none").map((arrow) => this.#arrow(arrow));
+    this.#arrows = topology.arrows.filter((arrow) => arrowLayout(arrow, form).side !== "none").map((arrow) => this.#arrow(arrow));
     this.#nodes = topology.nodes.map((node) => this.#node(node));
     element.replaceChildren(
       ...this.#arrows.map((drawn) => drawn.group),
@@ -28,7 +28,7 @@ export class Picture {
     );
   }
 
-  /** `health` of a node: its state and a few words; `rates` of an arrow: a number for each kind of its traffic. */
+  /** `health(node)`: its state and a description; `rates(arrow)`: a number for each kind of its traffic. */
   show(health, rates) {
     for (const { node, group, about } of this.#nodes) {
       const { state, words } = health(node);
@@ -70,7 +70,7 @@ export class Picture {
   }
 
   #arrow(arrow) {
-    const { side, at: share } = course(arrow, this.#form);
+    const { side, at: share } = arrowLayout(arrow, this.#form);
     const { path, at, angle, end } = side ? this.#around(arrow, side) : this.#straight(arrow, share);
     const [x, y] = at;
     const plate = svg("rect", { class: "plate", y: y - 10, height: 20, rx: 6 });
@@ -79,20 +79,20 @@ export class Picture {
     const group = svg("g", { class: "arrow" },
       svg("path", { class: "line", d: path }),
       svg("path", { class: "moving", d: path }),
-      svg("path", { class: "head", d: `M0,0 L-${HEAD},-${HEAD / 1.6} L-${HEAD},${HEAD / 1.6} Z`, transform: `translate(${end}) rotate(${angle})` }));
+      svg("path", { class: "head", d: `M0,0 L-${HEAD_LENGTH},-${HEAD_LENGTH / 1.6} L-${HEAD_LENGTH},${HEAD_LENGTH / 1.6} Z`, transform: `translate(${end}) rotate(${angle})` }));
     return { arrow, group, label, text, plate };
   }
 
-  /** From border to border on the line between two middles, beside it where there is an arrow back. */
+  /** On the line between two centres, from border to border; shifted aside if there is an arrow back. */
   #straight({ source, target }, share) {
     const [a, b] = [this.#box(source), this.#box(target)];
     const [dx, dy] = [b.middle[0] - a.middle[0], b.middle[1] - a.middle[1]];
     const length = Math.hypot(dx, dy);
     const pair = this.#topology.arrows.some((other) => other.source === target && other.target === source);
-    const [ox, oy] = pair ? [(-dy / length) * APART, (dx / length) * APART] : [0, 0];
+    const [ox, oy] = pair ? [(-dy / length) * PAIR_GAP, (dx / length) * PAIR_GAP] : [0, 0];
     const start = border(a, dx, dy, ox, oy);
     const end = border(b, -dx, -dy, ox, oy);
-    const stop = [end[0] - (dx / length) * HEAD, end[1] - (dy / length) * HEAD];
+    const stop = [end[0] - (dx / length) * HEAD_LENGTH, end[1] - (dy / length) * HEAD_LENGTH];
     const beside = pair ? [ox * 5.5, oy * 1.6] : [0, 0]; // a pair's labels stand on either side of it
     return {
       path: `M${start} L${stop}`,
@@ -102,7 +102,7 @@ export class Picture {
     };
   }
 
-  /** Out of one side of a node, past those between, and into the same side of the other. */
+  /** Out of one side of a node, around those between, and into the same side of the other. */
   #around({ source, target }, side) {
     const [a, b] = [this.#box(source), this.#box(target)];
     const right = side === "right";
@@ -111,7 +111,7 @@ export class Picture {
     const [y1, y2] = [a.middle[1] + (down ? 12 : -12), b.middle[1] - (down ? 12 : -12)];
     const out = (right ? 1 : -1) * (16 + Math.abs(y2 - y1) / 18);
     const end = [x(b), y2];
-    const stop = [end[0] + (right ? HEAD : -HEAD), y2];
+    const stop = [end[0] + (right ? HEAD_LENGTH : -HEAD_LENGTH), y2];
     return {
       path: `M${x(a)},${y1} C${x(a) + out},${y1} ${x(b) + out},${y2} ${stop}`,
       end,
@@ -121,11 +121,11 @@ export class Picture {
   }
 }
 
-/** Where a line from a box's middle leaves it, a little beside that line. */
+/** The point where a line from a box's centre crosses its border, shifted by (ox, oy). */
 function border({ middle, width, height }, dx, dy, ox, oy) {
   const scale = Math.min(width / 2 / Math.abs(dx || 1e-9), height / 2 / Math.abs(dy || 1e-9));
   return [middle[0] + dx * scale + ox, middle[1] + dy * scale + oy];
 }
 
-/** Seconds in which a dot takes the place of the next: in few steps, so that the movement seldom starts anew. */
+/** Seconds in which a dot moves to the place of the next; in few steps, so that the animation seldom restarts. */
 const lap = (most) => [1.6, 1, 0.7, 0.5, 0.35][Math.min(4, Math.floor(Math.log10(1 + most) * 1.2))];

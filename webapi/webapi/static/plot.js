@@ -1,8 +1,8 @@
-// The two plots: a line of the credit, and the statuses of a campaign over its time.
+// The two plots: the credit as a line, and the statuses of a campaign over time as areas.
 
 import { svg } from "./dom.js";
 
-const STACK = ["delivered", "undelivered", "failed", "sent"]; // from below
+const STACK = ["delivered", "undelivered", "failed", "sent"]; // from bottom to top
 
 /** A line through [time, value] pairs, with its area. */
 export function sparkline(element, points) {
@@ -21,7 +21,7 @@ export function sparkline(element, points) {
   );
 }
 
-/** Stacked areas through moments {at, delivered, ...}; `liveFrom`: from when on the page has seen every status itself. */
+/** Stacked areas through moments {at, delivered, ...}; `liveFrom`: where the live part starts. */
 export function timeline(element, moments, total, liveFrom) {
   const [width, height] = [1000, 220];
   element.setAttribute("viewBox", `0 0 ${width} ${height}`);

@@ -1,4 +1,4 @@
-// How a text is sent: the rules of bulksms/message.py (GSM 03.38, 03.40), for counting while someone types.
+// Counts segments while the user types, by the rules of bulksms/message.py (GSM 03.38, 03.40).
 
 const BASIC = new Set(
   "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?" +
@@ -9,8 +9,8 @@ const EXTENSION = new Set("\f^{}\\[~]|€"); // two septets each
 /** {encoding, characters (septets or UTF-16 code units), segments, room (characters left in the last segment)}. */
 export function countSegments(text) {
   const characters = [...text];
-  const gsm = characters.every((one) => BASIC.has(one) || EXTENSION.has(one));
-  const widths = characters.map((one) => (gsm ? 1 + EXTENSION.has(one) : one.length));
+  const gsm = characters.every((character) => BASIC.has(character) || EXTENSION.has(character));
+  const widths = characters.map((character) => (gsm ? 1 + EXTENSION.has(character) : character.length));
   const [only, each] = gsm ? [160, 153] : [70, 67];
   return { encoding: gsm ? "GSM-7" : "UCS-2", ...divide(widths, only, each) };
 }

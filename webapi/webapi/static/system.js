@@ -1,7 +1,7 @@
-// The system, live: asks webapi once a second what every process does and which servers answer.
+// The live system: once a second asks webapi for the traffic of each process and the servers that answer.
 
 import { start, webapi } from "./api.js";
-import { $, h, say } from "./dom.js";
+import { $, h, setText } from "./dom.js";
 import { rate } from "./format.js";
 import { setUpKey } from "./key.js";
 import { Picture } from "./picture.js";
@@ -12,12 +12,12 @@ const narrow = matchMedia("(max-width: 640px)");
 let topology = null;
 let picture = null;
 let rows = [];
-let last = null;
+let status = null;
 let timer = 0;
 
 const draw = () => new Picture($("picture"), narrow.matches ? "narrow" : "wide", topology);
 
-async function learnTopology() {
+async function loadTopology() {
   topology = await webapi("/system/topology");
   picture = draw();
   rows = topology.arrows.flatMap((arrow) => arrow.traffic.map((traffic) => {
@@ -29,23 +29,23 @@ async function learnTopology() {
 }
 
 function rateOf(arrow, traffic) {
-  const rates = last.services[arrow.counted_by].flows;
+  const rates = status.services[arrow.counted_by].flows;
   return traffic.counters.reduce((sum, name) => sum + (rates[name] ?? 0), 0);
 }
 
-/** A node's state, and what to say of it. */
+/** A node's state, and the words that describe it. */
 function health({ name, kind, about }) {
   if (kind === "client") return { state: "none", words: about };
   if (kind === "server") {
-    const state = last.servers[name];
+    const state = status.servers[name];
     if (state === "ok") return { state: "ok", words: about };
     return state === "unknown" ? { state: "lacking", words: "state unknown" } : { state: "missing", words: "does not answer" };
   }
-  const { processes, lacking } = last.services[name];
-  if (processes === 0 && last.servers.redis !== "ok") return { state: "lacking", words: "unknown without redis" };
+  const { processes, lacking } = status.services[name];
+  if (processes === 0 && status.servers.redis !== "ok") return { state: "lacking", words: "unknown: redis is down" };
   if (processes === 0) return { state: "missing", words: "no heartbeat for 3 s" };
-  const without = Object.keys(lacking);
-  if (without.length) return { state: "lacking", words: `waits for ${without.join(", ")}` };
+  const missing = Object.keys(lacking);
+  if (missing.length) return { state: "lacking", words: `waiting for ${missing.join(", ")}` };
   return { state: "ok", words: processes > 1 ? `${about}, ${processes} processes` : about };
 }
 
@@ -54,42 +54,42 @@ function show() {
   for (const { arrow, traffic, row, number } of rows) {
     const now = rateOf(arrow, traffic);
     row.classList.toggle("still", now === 0);
-    say(number, rate(now));
+    setText(number, rate(now));
   }
-  const ill = topology.nodes.filter((node) => ["missing", "lacking"].includes(health(node).state));
-  say($("summary"), ill.length ? `Needs attention: ${ill.map(({ name }) => name).join(", ")}` : "Everything answers");
+  const unhealthy = topology.nodes.filter((node) => ["missing", "lacking"].includes(health(node).state));
+  setText($("summary"), unhealthy.length ? `Needs attention: ${unhealthy.map(({ name }) => name).join(", ")}` : "Everything answers");
 }
 
-async function look() {
+async function refresh() {
   clearTimeout(timer);
   try {
-    if (!topology) await learnTopology();
-    last = await webapi("/system/flows");
+    if (!topology) await loadTopology();
+    status = await webapi("/system/flows");
     connection("live", "live");
     $("notice").hidden = true;
     show();
   } catch (problem) {
-    say($("notice"), problem.message);
+    setText($("notice"), problem.message);
     $("notice").hidden = false;
     if ([401, 403].includes(problem.status)) {
-      connection("refused", "needs another key"); // and is asked again with that
+      connection("refused", "needs another key"); // the dialog's callback refreshes with that key
       return;
     }
     connection("lost", "disconnected, trying again");
   }
-  timer = setTimeout(look, PERIOD);
+  timer = setTimeout(refresh, PERIOD);
 }
 
 function connection(state, words) {
   $("connection").dataset.state = state;
-  say($("connection"), words);
+  setText($("connection"), words);
 }
 
 narrow.addEventListener("change", () => {
   if (!topology) return;
   picture = draw();
-  if (last) show();
+  if (status) show();
 });
-setUpKey(look);
+setUpKey(refresh);
 await start();
-await look();
+await refresh();

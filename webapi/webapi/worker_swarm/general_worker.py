@@ -1,4 +1,4 @@
-"""The worker on `arq:general_queue`: every change of credit but a reservation, and the news of it.
+"""The worker on `arq:general_queue`: every change of credit except a reservation, and its publication.
 
 arq webapi.webapi.worker_swarm.general_worker.WorkerSettings
 """
@@ -28,8 +28,8 @@ from workspace.credit import Entry, WorkspaceNotFoundError
 log = structlog.get_logger()
 
 
-class Parts(NamedTuple):
-    """What the jobs work with."""
+class Context(NamedTuple):
+    """What the jobs need."""
 
     ds: Database
     broadcast: KrispBroadcast
@@ -40,65 +40,73 @@ class Parts(NamedTuple):
 async def deduct_credit(ctx: dict[str, Any], entries: list[dict[str, str]]) -> None:
     """Carry outbox entries (charges, and the releases at a campaign's end) into the ledger, each once.
 
-    What is settled is told to the sales worker; what is not is sent again by it.
+    The sales worker is informed of what is settled; it sends the rest again.
     """
-    parts: Parts = ctx["parts"]
+    context: Context = ctx["context"]
     changed, settled = await credit.deduct(
-        parts.ds,
-        [
-            Entry(e["reference"], UUID(e["workspace_id"]), UUID(e["campaign_id"]), e["kind"], Decimal(e["amount"]))
-            for e in entries
-        ],
+        context.ds,
+        [_entry(fields) for fields in entries],
     )
     counters[SETTLED] += len(settled)
-    for now in changed:
-        await credit_events.publish(parts.broadcast, now)
+    for current in changed:
+        await credit_events.publish(context.broadcast, current)
     if len(settled) < len(entries):
         log.error(
-            "charges beyond the credit, or of no workspace, stay in the outbox", entries=len(entries) - len(settled)
+            "charges beyond the credit, or of an unknown workspace, stay in the outbox",
+            entries=len(entries) - len(settled),
         )
-    parts.metrics.entries.labels("settled").inc(len(settled))
-    parts.metrics.entries.labels("refused").inc(len(entries) - len(settled))
-    parts.settled.add(settled)
+    context.metrics.entries.labels("settled").inc(len(settled))
+    context.metrics.entries.labels("refused").inc(len(entries) - len(settled))
+    context.settled.add(settled)
+
+
+def _entry(fields: dict[str, str]) -> Entry:
+    return Entry(
+        fields["reference"],
+        UUID(fields["workspace_id"]),
+        UUID(fields["campaign_id"]),
+        fields["kind"],
+        Decimal(fields["amount"]),
+    )
 
 
 def settled_batcher(jobs: JobQueue) -> Batcher[str]:
-    """Tells the sales worker which entries are settled: no hurry, since only their repetition depends on it."""
+    """Informs the sales worker of settled entries, in batches: a delay only means that some are sent again."""
 
     async def send(references: list[str]) -> None:
         try:
             await jobs.send(SALES_QUEUE, SETTLE_OUTBOX, references)
         except JobsUnavailableError as error:
-            log.warning("settled entries not told, they will be sent again", reason=str(error))
+            log.warning("settled entries not reported, they will be sent again", reason=str(error))
 
     return Batcher(send, period=0.25)
 
 
 async def topup_credit(ctx: dict[str, Any], workspace_id: str, amount: str, reference: str) -> dict[str, Any] | None:
-    """Add `amount` credits, once per reference. Returns the credit afterwards; None if there is no such workspace."""
-    parts: Parts = ctx["parts"]
+    """Add `amount` credits, once per reference. Returns the credit afterwards; None if the workspace does not exist."""
+    context: Context = ctx["context"]
     try:
-        now = await credit.top_up(parts.ds, UUID(workspace_id), Decimal(amount), reference)
+        current = await credit.top_up(context.ds, UUID(workspace_id), Decimal(amount), reference)
     except WorkspaceNotFoundError:
         return None
     log.info("credit topped up", workspace_id=workspace_id, amount=amount, reference=reference)
-    await credit_events.publish(parts.broadcast, now)
+    await credit_events.publish(context.broadcast, current)
     return {
         "workspace_id": workspace_id,
-        "credit": str(now.credit),
-        "available": str(now.available),
-        "version": now.version,
+        "credit": str(current.credit),
+        "available": str(current.available),
+        "version": current.version,
     }
 
 
 async def startup(ctx: dict[str, Any]) -> None:
-    """Put the worker together; wait for the database."""
+    """Put the worker together, and wait for the database."""
     runtime = Runtime("general_worker", _settings)
     ds, jobs = runtime.database("ds", _settings.ds_dsn), runtime.jobs()
     settled = settled_batcher(jobs)
     runtime.task("settled entries", settled.run)
     runtime.serve_metrics(_settings.general_metrics_port)
-    ctx["parts"] = Parts(ds, runtime.broadcast, settled, CreditMetrics(runtime.registry))
+    ctx["context"] = Context(ds, runtime.broadcast, settled, CreditMetrics(runtime.registry))
     await arq_worker.start(ctx, runtime, first=["ds"])
 
 
@@ -107,7 +115,7 @@ arq_worker.use_uvloop()
 
 
 class WorkerSettings:
-    """How arq runs this worker."""
+    """The settings that arq reads."""
 
     functions: ClassVar = [func(job(deduct_credit), keep_result=0), job(topup_credit)]
     queue_name = GENERAL_QUEUE
@@ -116,7 +124,7 @@ class WorkerSettings:
     job_deserializer = decode_job
     on_startup = startup
     on_shutdown = arq_worker.stop
-    poll_delay = 0.025  # seconds; how late a charge may be seen on the WebSocket
+    poll_delay = 0.025  # seconds; the delay of a charge on the WebSocket
     max_jobs = 10
-    job_timeout = 30  # seconds; a job of a worker that was killed is free again 10 s later
-    keep_result = 60  # seconds; the answer of a top-up
+    job_timeout = 30  # seconds; after a worker is killed, another may take its job 10 s later than that
+    keep_result = 60  # seconds; for the result of a top-up
