@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import httpx
+import httpx2
 import psutil
 
 from common.database import Database
@@ -63,7 +63,7 @@ class Bench:
         self.salesapi = f"http://127.0.0.1:{settings.salesapi_port}"
         self.webapi = f"127.0.0.1:{settings.webapi_port}"
         self._files = files
-        self._http = httpx.AsyncClient(timeout=600)
+        self._http = httpx2.AsyncClient(timeout=600)
         self.ds = Database("ds", settings.ds_dsn)
         self.salesdb = Database("salesdb", settings.salesdb_dsn)
 

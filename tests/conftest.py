@@ -5,7 +5,7 @@ from decimal import Decimal
 from uuid import UUID
 
 import asyncpg
-import httpx
+import httpx2
 import pytest
 from hypothesis import HealthCheck, settings
 from playwright.async_api import Browser
@@ -32,7 +32,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 @pytest.fixture(scope="session")
 async def client(system: System) -> AsyncIterator[Client]:
     """Calls the system over HTTP."""
-    async with httpx.AsyncClient(timeout=60) as http:
+    async with httpx2.AsyncClient(timeout=60) as http:
         yield Client(http, system.settings)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
-import httpx
+import httpx2
 import pytest
 
 from tests.support.client import Client, csv_of, problem
@@ -16,7 +16,7 @@ from tests.support.polling import until
 from tests.support.workspaces import new_workspace
 
 
-async def control(client: Client, what: str, bulksms_id: str, **more: Any) -> httpx.Response:
+async def control(client: Client, what: str, bulksms_id: str, **more: Any) -> httpx2.Response:
     return await client.http.post(f"{client.salesapi}/{what}", json={"bulksms_id": bulksms_id, **more})
 
 

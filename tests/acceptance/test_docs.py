@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 from uuid import UUID
 
-import httpx
+import httpx2
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -176,7 +176,7 @@ async def test_the_reports_of_the_example_are_committed(
     writing = asyncio.create_task(writer.run())
     app = Starlette(routes=[Route("/r", example.NordicReports(writer).endpoint, methods=["POST"])])
     problems.install(app)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as http:
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://x") as http:
         report = {"ref": message_id.encode(UUID(bulksms_id), 1), "state": "REJECTD", "at": "1700000000", "err": "17"}
         assert (await http.post("/r", data=report)).status_code == 204
         assert (await http.post("/r", data={**report, "ref": "not-ours"})).status_code == 204

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
-import httpx
+import httpx2
 import pytest
 import trustme
 from click.testing import CliRunner
@@ -66,7 +66,7 @@ def protected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 @pytest.fixture(scope="module")
 async def secured(protected: System) -> AsyncIterator[SecuredSystem]:
-    async with httpx.AsyncClient(timeout=60) as http:
+    async with httpx2.AsyncClient(timeout=60) as http:
         made = SecuredSystem(protected, Client(http, protected.settings))
         assert await made.status("", "/bulksms") == 200, "no key is needed while none was made"
         made.operator = await made.new_key("create", "--operator")
@@ -105,7 +105,7 @@ async def test_a_key_gives_no_access_to_other_workspaces(
     """404 as for what is not there, word for word; 401 without a key; the owner and an operator see it."""
     ann, bob = secured.ann, secured.bob
 
-    async def ask(key: str, workspace: UUID, bulksms_id: str) -> httpx.Response:
+    async def ask(key: str, workspace: UUID, bulksms_id: str) -> httpx2.Response:
         url = getattr(secured.client, service) + path.format(workspace_id=workspace, bulksms_id=bulksms_id)
         query = {"workspace_id": str(workspace)} if path == "/bulksms" else {}
         body = {"bulksms_id": bulksms_id} if method == "POST" else None
@@ -398,7 +398,7 @@ async def test_a_service_with_a_wrong_token_is_not_ready(secured: SecuredSystem)
     secured.system.spawn("salesapi", RPC_TOKEN="not the token of rpc")
 
     async def says_so() -> bool:
-        with suppress(httpx.TransportError):
+        with suppress(httpx2.TransportError):
             return "rpc refuses the token" in (await secured.client.http.get(f"{secured.client.salesapi}/ready")).text
         return False
 

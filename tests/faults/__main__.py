@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import asyncpg
 import click
-import httpx
+import httpx2
 
 from common.settings import ROOT, load
 from local.launcher import System
@@ -54,7 +54,7 @@ class Result(NamedTuple):
 async def _run(system: System, scenarios: Sequence[Scenario], seed: int) -> list[Result]:
     results = []
     async with (
-        httpx.AsyncClient(timeout=60) as http,
+        httpx2.AsyncClient(timeout=60) as http,
         asyncpg.create_pool(system.settings.ds_dsn, min_size=0) as ds,
         asyncpg.create_pool(system.settings.salesdb_dsn, min_size=0) as salesdb,
     ):

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-import httpx
+import httpx2
 import msgspec
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
@@ -161,7 +161,7 @@ class Harness:
         """Poll a condition that may fail meanwhile, because a dependency does not answer."""
 
         async def tried() -> Any:
-            with suppress(httpx.HTTPError, *UNAVAILABLE):
+            with suppress(httpx2.HTTPError, *UNAVAILABLE):
                 return await what()
 
         try:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
-import httpx
+import httpx2
 
 from tests.faults import injections
 from tests.faults.harness import Harness, InvariantViolation, WatchedCampaign
@@ -97,14 +97,14 @@ async def _post(harness: Harness, reports: list[dict[str, Any]]) -> None:
         raise InvariantViolation(f"a callback was answered {answer.status_code}: {answer.text}")
 
 
-async def _control(harness: Harness, what: str, campaign: WatchedCampaign) -> httpx.Response:
+async def _control(harness: Harness, what: str, campaign: WatchedCampaign) -> httpx2.Response:
     """Pause, resume or cancel, with retries until it is answered: all are idempotent."""
 
-    async def answered() -> httpx.Response | None:
+    async def answered() -> httpx2.Response | None:
         answer = await harness.client.http.post(f"{harness.client.salesapi}/{what}", json={"bulksms_id": campaign.id})
         return answer if answer.status_code < 500 else None
 
-    result: httpx.Response = await harness.until(answered, f"/{what} is answered")
+    result: httpx2.Response = await harness.until(answered, f"/{what} is answered")
     return result
 
 
@@ -218,9 +218,9 @@ async def _post_reports_until_salesapi_ends(harness: Harness, bulksms_id: str, a
         for seq in seqs:
             try:
                 answer = await harness.client.callback(_report(f"{UUID(bulksms_id).hex}-{seq}", "delivered"))
-            except httpx.ConnectError:
+            except httpx2.ConnectError:
                 return
-            except httpx.HTTPError as error:
+            except httpx2.HTTPError as error:
                 raise InvariantViolation(f"a callback got no answer while salesapi ended: {error!r}") from None
             if answer.status_code == 200:
                 answered.add(seq)

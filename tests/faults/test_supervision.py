@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 import asyncpg
-import httpx
+import httpx2
 import msgspec
 import pytest
 from arq.constants import job_key_prefix
@@ -82,7 +82,7 @@ async def test_a_failed_background_task_is_restarted_and_counted(
     injected(process, INJECT_ONCE="1")
 
     async def each_has_failed() -> bool:
-        with suppress(httpx.TransportError):  # the metrics server is one of them
+        with suppress(httpx2.TransportError):  # the metrics server is one of them
             return {name for kind, name in await counted(client, process) if kind == "task"} >= _TASKS[process]
         return False
 
@@ -101,7 +101,7 @@ async def test_a_process_whose_task_cannot_be_kept_running_is_not_ready_and_ends
     running = system.processes[process]
 
     async def is_not_ready() -> bool:
-        with suppress(httpx.TransportError):
+        with suppress(httpx2.TransportError):
             answer = await client.http.get(f"{client.metrics_urls[process]}/ready")
             return f"the background task {task} has failed: RuntimeError: injected" in answer.text
         return False

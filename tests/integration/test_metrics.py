@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import UUID, uuid4
 
-import httpx
+import httpx2
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
@@ -148,10 +148,10 @@ async def test_a_worker_tells_which_part_it_waits_for(client: Client, tmp_path: 
     command = ["-m", "arq", "webapi.webapi.worker_swarm.general_worker.WorkerSettings"]
     with _process(*command, **nowhere, GENERAL_METRICS_PORT=str(port)):
 
-        async def not_ready() -> httpx.Response | None:
+        async def not_ready() -> httpx2.Response | None:
             try:
                 answer = await client.http.get(f"http://127.0.0.1:{port}/ready")
-            except httpx.TransportError:
+            except httpx2.TransportError:
                 return None
             return answer if answer.json()["parts"]["redis"] == "ok" else None
 

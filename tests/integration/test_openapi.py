@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID, uuid4
 
-import httpx
+import httpx2
 import pytest
 import schemathesis
 
@@ -47,13 +47,13 @@ class Checked:
         self._http = client.http
         self._services = {client.salesapi: salesapi, client.webapi: webapi}
 
-    async def __call__(self, service: str, method: str, path: str, status: int, **request: object) -> httpx.Response:
+    async def __call__(self, service: str, method: str, path: str, status: int, **request: object) -> httpx2.Response:
         """`path` with its values in angle brackets: `/bulksms/{bulksms_id}<...>`."""
         template, values = re.sub("<.*?>", "", path), re.findall("<(.*?)>", path)
         url = service + re.sub("{.*?}", lambda _: values.pop(0), template)
         answer = await self._http.request(method, url, **request)  # type: ignore[arg-type]
         assert answer.status_code == status, answer.text
-        answer.request = httpx.Request(method, url, content=b"")  # of an upload, httpx keeps no body to look at
+        answer.request = httpx2.Request(method, url, content=b"")  # of an upload, httpx2 keeps no body to look at
         self._services[service][template][method].validate_response(answer)
         return answer
 

@@ -5,7 +5,7 @@ import time
 from typing import Any
 from uuid import UUID
 
-import httpx
+import httpx2
 import msgspec
 
 from common.auth.signatures import HEADER, Secret
@@ -24,7 +24,7 @@ def csv_of(count: int, first: int = 0) -> bytes:
 class Client:
     """HTTP calls to the services and the carrier."""
 
-    def __init__(self, http: httpx.AsyncClient, settings: Settings) -> None:
+    def __init__(self, http: httpx2.AsyncClient, settings: Settings) -> None:
         self.http = http
         self.settings = settings
         self.webapi = f"http://127.0.0.1:{settings.webapi_port}"
@@ -45,7 +45,7 @@ class Client:
         message: str = "Hello",
         headers: dict[str, str] | None = None,
         **fields: str,
-    ) -> httpx.Response:
+    ) -> httpx2.Response:
         return await self.http.post(
             f"{self.salesapi}/create",
             data={"name": "test", "message": message, "workspace_id": str(workspace_id), **fields},
@@ -59,7 +59,7 @@ class Client:
         assert answer.status_code == 201, answer.text
         return str(answer.json()["bulksms_id"])
 
-    async def run(self, bulksms_id: str, headers: dict[str, str] | None = None) -> httpx.Response:
+    async def run(self, bulksms_id: str, headers: dict[str, str] | None = None) -> httpx2.Response:
         return await self.http.post(f"{self.salesapi}/run", json={"bulksms_id": bulksms_id}, headers=headers)
 
     async def campaign(self, bulksms_id: str) -> dict[str, Any]:
@@ -72,10 +72,10 @@ class Client:
         result: dict[str, Any] = (await self.http.get(f"{self.webapi}/workspaces/{workspace_id}")).json()
         return result
 
-    async def callback(self, reports: Any) -> httpx.Response:
+    async def callback(self, reports: Any) -> httpx2.Response:
         return await self.post_callback(msgspec.json.encode(reports))
 
-    async def post_callback(self, body: bytes) -> httpx.Response:
+    async def post_callback(self, body: bytes) -> httpx2.Response:
         """Send a signed callback, as the carrier does."""
         return await self.http.post(f"{self.salesapi}/callback", content=body, headers=signed(body, self._secret))
 
@@ -112,7 +112,7 @@ def signed(body: bytes, secret: str = SECRET, age: float = 0) -> dict[str, str]:
     return {HEADER: Secret(secret.encode()).sign(body, time.time() - age).decode()}
 
 
-def problem(answer: httpx.Response, status: int) -> str:
+def problem(answer: httpx2.Response, status: int) -> str:
     """Check that a response is problem details (RFC 9457) of this status; return its detail."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"

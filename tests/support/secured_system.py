@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import httpx
+import httpx2
 import trustme
 from click.testing import CliRunner
 
@@ -51,7 +51,7 @@ class SecuredSystem:
         assert answer.status_code == 201, answer.text
         return Owner(workspace, key, answer.json()["bulksms_id"])
 
-    async def call(self, key: str, method: str, url: str, **options: Any) -> httpx.Response:
+    async def call(self, key: str, method: str, url: str, **options: Any) -> httpx2.Response:
         """Send a request with a key, to salesapi unless the URL is absolute."""
         headers = {**({"Authorization": f"Bearer {key}"} if key else {}), **options.pop("headers", {})}
         url = url if url.startswith("http") else self.client.salesapi + url

@@ -68,7 +68,7 @@ class MessageReader:
                     pass
                 return request
         except TimeoutError:
-            raise Problem(401, "Key needed", f'send {{"key": "..."}} within {KEY_TIMEOUT:g} s') from None
+            raise Problem(401, "API key required", f'send {{"key": "..."}} within {KEY_TIMEOUT:g} s') from None
 
     async def _read(self) -> WatchRequest | None:
         """Read a message; None for an invalid one, after an error message to the client."""

@@ -135,7 +135,7 @@ def _position(query: Page, kind: type[T]) -> T | None:
         position = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).decode()
         return msgspec.convert(position, kind, strict=False)
     except (ValueError, msgspec.ValidationError):
-        raise Problem(400, "Query not understood", f"cursor={value!r} is not a valid cursor: use next_cursor") from None
+        raise Problem(400, "Invalid query", f"cursor={value!r} is not a valid cursor: use next_cursor") from None
 
 
 async def _csv_lines(chunks: AsyncIterator[Iterable[ContactResult]]) -> AsyncIterator[str]:

@@ -135,7 +135,7 @@ async def _domain_errors(what: str) -> AsyncIterator[None]:
     except RpcUnavailableError as error:
         raise Problem(
             503,
-            "Not available now",
+            "Temporarily unavailable",
             f"{error}; the request is recorded and will be completed when rpc is available; repeating it is harmless",
             headers={"Retry-After": "1"},
         ) from None
