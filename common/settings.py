@@ -266,7 +266,7 @@ def _check(settings: Settings) -> None:
     host, _, port = settings.rpc_address.rpartition(":")
     if not host or not port.isdigit():
         raise SettingsError(f"RPC_ADDRESS={settings.rpc_address!r}: expected host:port")
-    if settings.sms_price <= 0 or settings.sms_price % Decimal("0.1"):
+    if not settings.sms_price.is_finite() or settings.sms_price <= 0 or settings.sms_price % Decimal("0.1"):
         raise SettingsError(f"SMS_PRICE={settings.sms_price}: expected whole tenths of a credit, above 0")
     if settings.log_level not in ("debug", "info", "warning", "error"):
         raise SettingsError(f"LOG_LEVEL={settings.log_level!r}: expected debug, info, warning or error")
