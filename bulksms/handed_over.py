@@ -75,7 +75,10 @@ class HandedOver:
         """The positions, of these, whose batches were handed over."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(
-                _HANDED_OVER, [received[p].bulksms_id for p in positions], [received[p].seq for p in positions], positions
+                _HANDED_OVER,
+                [received[p].bulksms_id for p in positions],
+                [received[p].seq for p in positions],
+                positions,
             )
         for row in rows:
             if row["is_final"]:

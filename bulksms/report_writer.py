@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Outcome(NamedTuple):
-    """How many of a call's reports were applied, were stale (no greater status), or are on an unknown or unsent message."""
+    """How many of a call's reports were applied, were stale (no greater status), or are on no message that has left."""
 
     applied: int
     stale: int

@@ -20,9 +20,9 @@ class Text(NamedTuple):
 class Operation(NamedTuple):
     """An endpoint at a method and a path. Every path parameter in braces is a UUID.
 
-    `responses`: by status, the type of the JSON, or a Text. `problems`: the statuses of problem details, of the type in
-    `responses` if there is one. `body`: the type of the body, JSON unless `media_type` differs. `query`: a struct with
-    the query parameters. `headers`: optional request headers with their schemas.
+    `responses`: by status, the type of the JSON, a Text, or None for no body. `problems`: the statuses of problem
+    details, of the type in `responses` if there is one. `body`: the type of the body, JSON unless `media_type` differs.
+    `query`: a struct with the query parameters. `headers`: optional request headers with their schemas.
     """
 
     method: Literal["GET", "POST", "DELETE"]

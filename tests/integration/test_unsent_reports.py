@@ -37,7 +37,7 @@ async def test_a_campaign_that_was_not_run_or_was_discarded_gets_no_reports(
     for bulksms_id in (draft, discarded, str(uuid4())):
         for status in ("delivered", "delivered", "failed"):
             assert await outcome(client, reports(bulksms_id, 2, status)) == {"applied": 0, "stale": 0, "unknown": 2}
-    mixed = reports(draft, 1, "sent") + [{**reports(draft, 1, "sent")[0], "message_id": "no id of ours"}]
+    mixed = [*reports(draft, 1, "sent"), {**reports(draft, 1, "sent")[0], "message_id": "no id of ours"}]
     assert (await outcome(client, mixed))["unknown"] == 2
     for bulksms_id in (draft, discarded):
         campaign = await client.campaign(bulksms_id)
@@ -63,12 +63,9 @@ async def test_unsent_messages_of_a_paused_or_cancelled_campaign_get_no_reports(
         await until(lambda one=bulksms_id: _is_quiet(salesdb, one))  # type: ignore[misc]
         left = await _submitted(salesdb, bulksms_id)
         assert 0 < left < 600
-        first = await outcome(client, reports(bulksms_id, 600, "sent"))
+        first = await outcome(client, reports(bulksms_id, 600, "undelivered"))
         assert first == {"applied": left, "stale": 0, "unknown": 600 - left}
         assert (await client.campaign(bulksms_id))["charged"] == f"{left / 10:.1f}"
-    assert (await outcome(client, reports(cancelled, 600, "undelivered")))["applied"] == await _submitted(
-        salesdb, cancelled
-    )
     await until(lambda: is_ended(client, cancelled))
     late = await outcome(client, reports(cancelled, 600, "delivered"))
     assert late["applied"] == await _submitted(salesdb, cancelled)

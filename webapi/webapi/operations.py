@@ -9,7 +9,15 @@ from common.web.operations import Operation, routes
 from rpc.client import Progress
 from webapi.webapi import system_topology
 from webapi.webapi.credit_events import CreditView
-from webapi.webapi.endpoints import Endpoints, ProgressList, ReferenceInUse, ToppedUp, TopUp, WorkspacePage, WorkspacesQuery
+from webapi.webapi.endpoints import (
+    Endpoints,
+    ProgressList,
+    ReferenceInUse,
+    ToppedUp,
+    TopUp,
+    WorkspacePage,
+    WorkspacesQuery,
+)
 from webapi.webapi.system_status import SystemMonitor, SystemStatus
 from webapi.webapi.system_topology import SystemTopology
 

@@ -7,6 +7,7 @@ late.
 """
 
 import asyncio
+import time
 from typing import Annotated, Any, ClassVar, NamedTuple
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from arq import cron, func
 from arq.cron import CronJob
 from msgspec import Meta
 
-from bulksms import batches, cancellation, idempotency, lifecycle, outbox
+from bulksms import batches, cancellation, deletion, idempotency, lifecycle, outbox
 from bulksms.campaigns import CampaignNotFoundError
 from bulksms.lifecycle import WrongStateError
 from bulksms.outbox import Entry
@@ -40,6 +41,9 @@ from salesapi.salesapi.metrics import SendingMetrics, StateMetrics, state_reader
 from salesapi.salesapi.sending import RefusalLimit, Sender
 
 log = structlog.get_logger()
+
+_PURGE_TIME = 1.5  # seconds of the two between two runs, so that these do not overlap
+_PURGE_PAUSE = 0.03  # seconds between two transactions, about as long as one takes
 
 
 class Services(NamedTuple):
@@ -132,6 +136,17 @@ async def delete_idempotency_keys(ctx: dict[str, Any]) -> None:
     await idempotency.delete_expired(services.salesdb)
 
 
+async def purge_deleted(ctx: dict[str, Any]) -> None:
+    """Delete the rows of deleted campaigns for about a second, in small transactions with pauses between them."""
+    services: Services = ctx["services"]
+    end = time.monotonic() + _PURGE_TIME
+    for bulksms_id in await deletion.to_purge(services.salesdb):
+        has_more = True
+        while has_more and time.monotonic() < end:
+            has_more = await deletion.purge(services.salesdb, bulksms_id)
+            await asyncio.sleep(_PURGE_PAUSE)
+
+
 async def generate_system_stat(
     ctx: dict[str, Any], bulksms_id: UUID, seconds: Annotated[float, Meta(gt=0, le=3_600)]
 ) -> str | None:
@@ -202,6 +217,7 @@ class WorkerSettings:
         _every_two_seconds(resume_campaigns),
         _every_two_seconds(relay_outbox),
         _every_two_seconds(expire_messages),
+        _every_two_seconds(purge_deleted),
         cron(job(delete_idempotency_keys), minute=0, keep_result=0),
     ]
     queue_name = SALES_QUEUE

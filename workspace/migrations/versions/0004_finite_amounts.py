@@ -32,6 +32,4 @@ def downgrade() -> None:
 
 def _replace(checks: dict[tuple[str, str], str]) -> None:
     for (table, name), condition in checks.items():
-        op.execute(
-            f"ALTER TABLE {table} DROP CONSTRAINT {name}, ADD CONSTRAINT {name} CHECK ({condition})"
-        )
+        op.execute(f"ALTER TABLE {table} DROP CONSTRAINT {name}, ADD CONSTRAINT {name} CHECK ({condition})")
