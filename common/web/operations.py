@@ -39,10 +39,24 @@ class Operation(NamedTuple):
 
     @property
     def route(self) -> Route:
-        """Its route in a Starlette app."""
+        """Its route, if it is the only one at its path."""
         return Route(self.path, self.endpoint, methods=[self.method])
 
 
 def routes(operations: Iterable[Operation]) -> list[Route]:
-    """The routes of some operations."""
-    return [operation.route for operation in operations]
+    """The routes of some operations, one for each path, so that a 405 lists all methods of the path."""
+    paths: dict[str, dict[str, Endpoint]] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method] = operation.endpoint
+    return [Route(path, _by_method(endpoints), methods=list(endpoints)) for path, endpoints in paths.items()]
+
+
+def _by_method(endpoints: Mapping[str, Endpoint]) -> Endpoint:
+    """The endpoint of a path: the one of the request's method; HEAD is answered as GET."""
+    if len(endpoints) == 1:
+        return next(iter(endpoints.values()))
+
+    async def endpoint(request: Request) -> Response:
+        return await endpoints["GET" if request.method == "HEAD" else request.method](request)
+
+    return endpoint
