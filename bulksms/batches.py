@@ -106,9 +106,11 @@ _CAMPAIGNS_TO_SEND = """
       )
 """
 
-# A campaign that has ended expects no more reports.
+# A campaign that has ended expects no more reports, but a late one may still come: a call that was under way counts as
+# made.
 _CLOSE_ENDED = """
-    UPDATE bulksms_batch AS b SET state = 'closed'
+    UPDATE bulksms_batch AS b
+    SET state = 'closed', submitted_at = CASE WHEN b.state = 'submitting' THEN now() ELSE b.submitted_at END
     WHERE (SELECT completed_at FROM bulksms WHERE id = b.bulksms_id) IS NOT NULL
       AND (b.state IN ('submitted', 'unknown') AND b.submitted_at <= now() - $1 * interval '1 second'
            OR b.state IN ('pending', 'submitting') AND b.due_at <= now())

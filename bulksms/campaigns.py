@@ -1,4 +1,4 @@
-"""Read campaigns: counters, contacts, rejected rows and results."""
+"""Read campaigns that are not deleted: counters, contacts, rejected rows and results."""
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
@@ -105,14 +105,14 @@ class CampaignNotFoundError(Exception):
 FIELDS = ", ".join(Campaign._fields)
 _CONTACT_FIELDS = ", ".join(ContactResult._fields)
 
-_GET = f"SELECT {FIELDS} FROM bulksms WHERE id = $1"
+_GET = f"SELECT {FIELDS} FROM bulksms WHERE id = $1 AND deleted_at IS NULL"
 
-_GET_MANY = f"SELECT {FIELDS} FROM bulksms WHERE id = ANY($1)"
+_GET_MANY = f"SELECT {FIELDS} FROM bulksms WHERE id = ANY($1) AND deleted_at IS NULL"
 
 # Newest first: ids are UUIDv7, which grow with time.
 _LIST = f"""
     SELECT {FIELDS} FROM bulksms
-    WHERE ($1::uuid IS NULL OR workspace_id = $1) AND ($2::uuid IS NULL OR id < $2)
+    WHERE deleted_at IS NULL AND ($1::uuid IS NULL OR workspace_id = $1) AND ($2::uuid IS NULL OR id < $2)
     ORDER BY id DESC
     LIMIT $3
 """

@@ -26,7 +26,7 @@ from bulksms.status import CampaignStatus, SmsStatus
 metadata = MetaData(naming_convention={"ck": "%(constraint_name)s"})
 
 _NOW = text("now()")
-_CREDITS = Numeric(15, 1)  # credits, in whole tenths
+_CREDITS = Numeric(15, 1)  # credits, in whole tenths; NaN, which is above Infinity, is refused by the CHECKs
 _ZERO = text("0")
 
 bulksms = Table(
@@ -72,7 +72,14 @@ bulksms = Table(
         "contact_count = queued_count + sent_count + failed_count + delivered_count + undelivered_count",
         name="bulksms_contacts",
     ),
+    Column("deleted_at", DateTime(timezone=True)),
+    Column("purged_at", DateTime(timezone=True)),  # all rows of the deleted campaign in the other tables are gone
     CheckConstraint("status <> 'scheduled' OR scheduled_for IS NOT NULL", name="bulksms_scheduled"),
+    CheckConstraint(
+        "total_cost >= 0 AND charged >= 0 AND released >= 0 "
+        "AND total_cost < 'Infinity' AND charged < 'Infinity' AND released < 'Infinity'",
+        name="bulksms_amounts",
+    ),
     Index("bulksms_workspace_id_idx", "workspace_id", "id"),
     Index("bulksms_scheduled_idx", "scheduled_for", postgresql_where=text("status = 'scheduled'")),
     Index(
@@ -81,6 +88,8 @@ bulksms = Table(
         postgresql_where=text("status IN ('created', 'scheduled') AND run_requested_at IS NOT NULL"),
     ),
     Index("bulksms_running_idx", "id", postgresql_where=text("status IN ('inprogress', 'paused')")),
+    Index("bulksms_deleted_idx", "id", postgresql_where=text("deleted_at IS NOT NULL AND purged_at IS NULL")),
+    Index("bulksms_retry_of_idx", "retry_of", postgresql_where=text("retry_of IS NOT NULL")),
     Index("bulksms_cancelled_idx", "id", postgresql_where=text("status = 'cancelled' AND completed_at IS NULL")),
 )
 
@@ -99,6 +108,7 @@ bulksms_info = Table(
     Column("error_code", Text),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
     Column("modified_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    CheckConstraint("sms_cost >= 0 AND sms_cost < 'Infinity'", name="bulksms_info_cost"),
 )
 
 bulksms_rejected = Table(
@@ -153,7 +163,7 @@ outbox = Table(
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
     Column("settled_at", DateTime(timezone=True)),
     CheckConstraint("kind IN ('charge', 'release')", name="outbox_kind"),
-    CheckConstraint("amount > 0", name="outbox_amount"),
+    CheckConstraint("amount > 0 AND amount < 'Infinity'", name="outbox_amount"),
     Index("outbox_unsettled_idx", "relay_at", postgresql_where=text("settled_at IS NULL")),
 )
 

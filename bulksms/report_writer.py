@@ -12,8 +12,9 @@ from uuid import UUID
 
 import structlog
 
+from bulksms.handed_over import HandedOver
 from bulksms.outbox import Entry
-from bulksms.reports import Applied, DeliveryReport, apply
+from bulksms.reports import Applied, DeliveryReport
 from common.database import Database
 from common.observability.counters import count_failure
 
@@ -23,7 +24,7 @@ T = TypeVar("T")
 
 
 class Outcome(NamedTuple):
-    """How many of a call's reports were applied, were stale (no greater status), or name an unknown message."""
+    """How many of a call's reports were applied, were stale (no greater status), or are on no message that has left."""
 
     applied: int
     stale: int
@@ -73,7 +74,7 @@ class ReportWriter:
         on_changed: Callable[[Sequence[UUID]], None] = lambda campaigns: None,
         on_flush: Callable[[Flush], None] = lambda flush: None,
     ) -> None:
-        self._database = database
+        self._handed_over = HandedOver(database)
         self._buffer = buffer
         self._flush_size = flush
         self._on_entries = on_entries
@@ -145,7 +146,7 @@ class ReportWriter:
         applied: Applied | None = None
         results: Sequence[Outcome | Exception] = [_InterruptedError()] * len(calls)
         try:
-            applied = await apply(self._database, reports)
+            applied = await self._handed_over.apply(reports)
             results = _outcomes(calls, set(applied.stale), set(applied.unknown))
         except Exception as error:
             results = [error] * len(calls)

@@ -8,8 +8,10 @@ from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
+from bulksms import quotas
 from bulksms.contacts.reader import Chunk, ContactReader, RejectedRow
 from bulksms.message import Encoding, count_segments
+from bulksms.quotas import Quotas
 from bulksms.status import CampaignStatus
 from common.database import Connection
 
@@ -50,11 +52,13 @@ async def create(
     reader: ContactReader,
     price: Decimal,
     scheduled_for: datetime | None,
+    limits: Quotas,
 ) -> Created:
     """Write the campaign and its contacts in an open transaction; `price` is credits per segment.
 
-    Raises CsvError, NoContactsError: roll the transaction back.
+    Raises CsvError, NoContactsError, QuotaExceededError: roll the transaction back.
     """
+    await quotas.check(connection, workspace_id, limits)
     first: list[RejectedRow] = []
     bulksms_id: UUID = await connection.fetchval("SELECT uuidv7()")
     async with aclosing(_chunks(reader)) as chunks:
@@ -77,6 +81,7 @@ async def create(
                 first += chunk.rejected[: _FIRST_REJECTED - len(first)]
     if not reader.accepted:
         raise NoContactsError(reader.rows, first)
+    await quotas.take(connection, workspace_id, limits, reader.accepted)
     encoding, total_cost = count_segments(reader.template.text).encoding, reader.segments * price
     await connection.execute(
         _INSERT,

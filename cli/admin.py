@@ -40,8 +40,6 @@ def create_workspace(name: str, opening: str, as_json: bool) -> None:
         amount = parse_credits(opening)
     except MoneyError as error:
         raise click.BadParameter(str(error), param_hint="--credit") from None
-    if amount < 0:
-        raise click.BadParameter("must not be below 0", param_hint="--credit")
 
     async def create(ds: Database) -> tuple[UUID, str]:
         workspace = await credit.create(ds, name, amount)

@@ -63,6 +63,11 @@ class Api:
         """Create a campaign of the contacts that this one failed to reach."""
         return await self._call(self.salesapi, "POST", f"/bulksms/{bulksms_id}/retry-failed")
 
+    async def delete(self, bulksms_id: str) -> None:
+        """Delete a campaign that was not run or has ended."""
+        async with self._request(self.salesapi, "DELETE", f"/bulksms/{bulksms_id}"):
+            pass
+
     async def campaign(self, bulksms_id: str) -> Campaign:
         return await self._call(self.salesapi, "GET", f"/bulksms/{bulksms_id}")
 

@@ -1,4 +1,4 @@
-"""Commands on campaigns: list, show, pause, resume, cancel, retry, export."""
+"""Commands on campaigns: list, show, pause, resume, cancel, delete, retry, export."""
 
 import sys
 from collections.abc import AsyncIterator
@@ -72,6 +72,14 @@ async def campaign(session: Session, *, bulksms_id: str) -> bool:
 async def control(session: Session, *, bulksms_id: str, action: str) -> bool:
     """Pause, resume or cancel a campaign."""
     return _show_status(session, await session.api.control(bulksms_id, action))
+
+
+async def delete(session: Session, *, bulksms_id: str) -> bool:
+    """Delete a campaign that was not run or has ended."""
+    await session.api.delete(bulksms_id)
+    session.screen.say(f"campaign {bulksms_id} is deleted; what it was charged stays in the books")
+    session.screen.result({"bulksms_id": bulksms_id, "deleted": True})
+    return True
 
 
 async def retry(session: Session, *, bulksms_id: str) -> bool:

@@ -188,6 +188,16 @@ def _control(name: str, about: str) -> click.Command:
 @click.command()
 @_campaign
 @client_command
+def delete() -> Work:
+    """Delete a campaign that was not run or has ended, with its contacts; its costs stay in the books."""
+    from cli.campaigns import delete
+
+    return delete
+
+
+@click.command()
+@_campaign
+@client_command
 def retry() -> Work:
     """Create a campaign of the contacts that one failed to reach."""
     from cli.campaigns import retry
@@ -252,6 +262,7 @@ COMMANDS = (
     _control("pause", "Pause a campaign: no more of its messages are submitted."),
     _control("resume", "Resume a paused campaign."),
     _control("cancel", "Cancel a campaign permanently; its unsent messages are never sent."),
+    delete,
     retry,
     export,
     credit,

@@ -11,7 +11,8 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import wraps
-from typing import Any, NamedTuple
+from inspect import signature
+from typing import Any, NamedTuple, get_type_hints
 
 import arq.worker
 import msgspec
@@ -26,6 +27,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from common.event_loop import new_event_loop
 from common.jobs import decode
+from common.money import Credits, read_credits
 from common.observability import logs, tracing
 from common.observability.counters import count_failure, counters
 from common.observability.logs import Throttle
@@ -166,21 +168,53 @@ Worker.run_job = _run_job  # type: ignore[assignment]
 Worker._poll_iteration = _poll_iteration  # type: ignore[assignment]
 
 
+class _Options(msgspec.Struct, forbid_unknown_fields=True):
+    """The keyword arguments of a job."""
+
+    traceparent: str | None = None
+
+
 def job(work: WorkerCoroutine) -> WorkerCoroutine:
-    """Decorate a job function: count it, and join its log lines and its span to the request that sent it."""
+    """Decorate a job function: check its arguments, count it, and join its log lines and its span to its request.
+
+    The arguments are converted to the types of the function's parameters, as those of a request are. A job whose
+    arguments do not fit is dropped, counted and logged: whoever can write to Redis must not be able to do more.
+    """
+    parameters = _parameters(work)
 
     @wraps(work)
-    async def run(ctx: dict[str, Any], *args: Any, traceparent: str | None = None) -> Any:
+    async def run(ctx: dict[str, Any], *args: Any, **options: Any) -> Any:
         counters[JOBS] += 1
         request_id.bind(ctx["job_id"].partition(".")[0])
+        try:
+            arguments = msgspec.convert(args, parameters, dec_hook=_read)
+            traceparent = msgspec.convert(options, _Options).traceparent
+        except msgspec.ValidationError as error:
+            count_failure("queue", "job with invalid arguments")
+            if _may_log():
+                log.error("dropped a job with invalid arguments", job=work.__qualname__, reason=str(error)[:200])
+            return None
         with tracing.span(work.__qualname__, parent=traceparent) if traceparent else nullcontext():
             try:
-                return await work(ctx, *args)
+                return await work(ctx, *arguments)
             except Exception:  # arq logs it
                 count_failure("job", work.__qualname__)
                 raise
 
     return run
+
+
+def _parameters(work: WorkerCoroutine) -> Any:
+    """The type of a job's arguments, a tuple: all parameters of the function after the context."""
+    hints = get_type_hints(work, include_extras=True)
+    return tuple[tuple(hints[name] for name in list(signature(work).parameters)[1:])]  # type: ignore[misc]
+
+
+def _read(kind: type, value: Any) -> Any:
+    """Convert an argument of a type that msgspec does not know."""
+    if kind is Credits and isinstance(value, str):
+        return read_credits(value)
+    raise ValueError(f"Expected `str`, got `{type(value).__name__}`")
 
 
 def every(seconds: int) -> set[int]:

@@ -96,6 +96,13 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
         Seconds, Meta(description="seconds without a delivery report after which a submitted message expires")
     ] = 86_400.0
     upload_max_bytes: Annotated[Count, Meta(description="largest body of `POST /create`, bytes")] = 256 * 1024 * 1024
+    quota_drafts: Annotated[Count, Meta(description="most campaigns of a workspace that have not started")] = 100
+    quota_open_contacts: Annotated[
+        Count, Meta(description="most contacts of a workspace in campaigns that have not ended")
+    ] = 5_000_000
+    quota_contacts: Annotated[
+        Count, Meta(description="most contacts of a workspace that are stored; deleted campaigns make room")
+    ] = 20_000_000
     send_batch: Annotated[Count, Meta(le=10_000, description="messages in one submission to the carrier")] = 500
     send_concurrency: Annotated[Count, Meta(le=64, description="concurrent submissions of one campaign")] = 4
     send_lease: Annotated[
@@ -266,7 +273,7 @@ def _check(settings: Settings) -> None:
     host, _, port = settings.rpc_address.rpartition(":")
     if not host or not port.isdigit():
         raise SettingsError(f"RPC_ADDRESS={settings.rpc_address!r}: expected host:port")
-    if settings.sms_price <= 0 or settings.sms_price % Decimal("0.1"):
+    if not settings.sms_price.is_finite() or settings.sms_price <= 0 or settings.sms_price % Decimal("0.1"):
         raise SettingsError(f"SMS_PRICE={settings.sms_price}: expected whole tenths of a credit, above 0")
     if settings.log_level not in ("debug", "info", "warning", "error"):
         raise SettingsError(f"LOG_LEVEL={settings.log_level!r}: expected debug, info, warning or error")

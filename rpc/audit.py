@@ -173,19 +173,31 @@ def _ledger_claims(row: _Row) -> _Claims:
 
 
 def _campaign_claims(row: _Row) -> _Claims:
-    """I1 and I2 in salesdb: rows of the file, contacts, counters and charges add up."""
-    return {
+    """I1 and I2 in salesdb: rows of the file, contacts, counters and charges add up.
+
+    A deleted campaign has no contacts to count, only its counters and its charges.
+    """
+    books = {
         "rows = accepted + rejected + duplicate": (
             row["row_count"],
             row["contact_count"] + row["rejected_count"] + row["duplicate_count"],
         ),
+        "accepted = the sum of the counters": (
+            row["contact_count"],
+            sum(row[f"{status}_count"] for status in _STATUSES),
+        ),
+        "charged = charges in the outbox": (row["charged"], row["charges"]),
+    }
+    if row["deleted_at"]:
+        return books
+    return {
+        **books,
         "accepted = contacts": (row["contact_count"], row["contacts"]),
         **{
             f"{status}_count = contacts that are {status}": (row[f"{status}_count"], row[status])
             for status in _STATUSES
         },
         "charged = cost of sent messages": (row["charged"], row["sent_cost"]),
-        "charged = charges in the outbox": (row["charged"], row["charges"]),
     }
 
 

@@ -46,6 +46,19 @@ class ReservationConflictError(Exception):
     """The campaign has a reservation of another amount or workspace."""
 
 
+class TopUpConflictError(Exception):
+    """The reference was used before, for a top-up of the amount `recorded`, in credits."""
+
+    def __init__(self, recorded: Decimal, amount: Decimal) -> None:
+        super().__init__(f"a top-up with this reference has added {recorded} credits, not {amount}")
+        self.recorded = recorded
+        self.amount = amount
+
+
+class UncoveredChargeError(Exception):
+    """An entry belongs to a campaign that never held a reservation, or charges it more than it reserved."""
+
+
 class InsufficientCreditError(Exception):
     """The available credit is below the needed amount, both in credits."""
 
@@ -119,6 +132,16 @@ _SETTLE = f"""
     RETURNING {_COLUMNS}
 """
 
+# A campaign is never charged more than it reserved; one that was not run has no reservation, or one of 0.
+_UNCOVERED = """
+    SELECT entry.campaign_id
+    FROM unnest($1::uuid[], $2::uuid[]) AS entry (campaign_id, workspace_id)
+    LEFT JOIN reservation AS held
+        ON held.campaign_id = entry.campaign_id AND held.workspace_id = entry.workspace_id AND held.amount > 0
+    WHERE held.campaign_id IS NULL OR held.charged > held.amount
+    LIMIT 1
+"""
+
 
 async def get(database: Database, workspace_id: UUID) -> Credit:
     """The workspace's current credit. Raises WorkspaceNotFoundError."""
@@ -150,7 +173,7 @@ async def create(database: Database, name: str, credit: Decimal) -> Credit:
 
 
 async def top_up(database: Database, workspace_id: UUID, amount: Decimal, reference: str) -> Credit:
-    """Add credit, once per reference. Raises WorkspaceNotFoundError."""
+    """Add credit, once per reference. Raises WorkspaceNotFoundError, TopUpConflictError."""
     async with database.transaction() as connection:
         return await _top_up(connection, workspace_id, amount, f"topup:{workspace_id}:{reference}")
 
@@ -158,6 +181,9 @@ async def top_up(database: Database, workspace_id: UUID, amount: Decimal, refere
 async def _top_up(connection: Connection, workspace_id: UUID, amount: Decimal, reference: str) -> Credit:
     now = await _lock(connection, workspace_id)
     if await connection.fetchval(_RECORD, workspace_id, None, "topup", amount, reference) is None:
+        recorded = await connection.fetchval("SELECT amount FROM ledger WHERE reference = $1", reference)
+        if recorded != amount:
+            raise TopUpConflictError(recorded, amount)
         return now
     return Credit(*(await connection.fetch(_ADD, workspace_id, amount, Decimal(0)))[0])
 
@@ -210,17 +236,20 @@ async def release(database: Database, workspace_id: UUID, campaign_id: UUID) -> 
         return (await _settle(connection, [entry]) or [now])[0]
 
 
+_REFUSED = (asyncpg.IntegrityConstraintViolationError, UncoveredChargeError)
+
+
 async def deduct(database: Database, entries: Sequence[Entry]) -> tuple[list[Credit], list[str]]:
     """Record the entries of salesdb's outbox in the ledger, each once, in any order.
 
     Returns the changed workspaces and the references that are settled: all except charges beyond the credit of their
-    workspace (late delivery reports after the end of a campaign), which are settled after a top-up, and entries of an
-    unknown workspace. Such an entry does not delay the others.
+    workspace (late delivery reports after the end of a campaign), which are settled after a top-up, entries of an
+    unknown workspace, and those of a campaign that holds no reservation for them. Such an entry does not delay others.
     """
     try:
         async with database.transaction() as connection:
             return await _settle_locked(connection, entries), [entry.reference for entry in entries]
-    except asyncpg.IntegrityConstraintViolationError:
+    except _REFUSED:
         return await _deduct_each(database, entries)
 
 
@@ -232,7 +261,7 @@ async def _deduct_each(database: Database, entries: Sequence[Entry]) -> tuple[li
             async with database.transaction() as connection:
                 for credit in await _settle_locked(connection, [entry]):
                     changed[credit.workspace_id] = credit
-        except asyncpg.IntegrityConstraintViolationError:
+        except _REFUSED:
             continue
         settled.append(entry.reference)
     return list(changed.values()), settled
@@ -241,7 +270,12 @@ async def _deduct_each(database: Database, entries: Sequence[Entry]) -> tuple[li
 async def _settle_locked(connection: Connection, entries: Sequence[Entry]) -> list[Credit]:
     # Locked in id order, so that concurrent batches of entries cannot deadlock.
     await connection.fetch(_LOCK, list({entry.workspace_id for entry in entries}))
-    return await _settle(connection, entries)
+    changed = await _settle(connection, entries)
+    campaigns = {(entry.campaign_id, entry.workspace_id) for entry in entries}
+    uncovered = await connection.fetchval(_UNCOVERED, *map(list, zip(*campaigns, strict=True))) if campaigns else None
+    if uncovered is not None:
+        raise UncoveredChargeError(f"campaign {uncovered} holds no reservation for this")
+    return changed
 
 
 async def _settle(connection: Connection, entries: Sequence[Entry]) -> list[Credit]:

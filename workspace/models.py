@@ -25,7 +25,7 @@ metadata = MetaData(
 )
 
 _NOW = text("now()")
-_CREDITS = Numeric(15, 1)  # credits, in whole tenths
+_CREDITS = Numeric(15, 1)  # credits, in whole tenths; NaN, which is above Infinity, is refused by the CHECKs
 
 workspace = Table(
     "workspace",
@@ -37,7 +37,9 @@ workspace = Table(
     Column("version", BigInteger, nullable=False, server_default=text("1")),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
     Column("modified_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
-    CheckConstraint("0 <= reserved AND reserved <= credit", name="workspace_reserved_within_credit"),
+    CheckConstraint(
+        "0 <= reserved AND reserved <= credit AND credit < 'Infinity'", name="workspace_reserved_within_credit"
+    ),
 )
 
 # The reserved credit of a campaign, and the charged and released part; 0 if it was cancelled before a reservation.
@@ -50,7 +52,11 @@ reservation = Table(
     Column("charged", _CREDITS, nullable=False, server_default=text("0")),
     Column("released", _CREDITS, nullable=False, server_default=text("0")),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
-    CheckConstraint("amount >= 0 AND charged >= 0 AND released >= 0", name="reservation_amounts"),
+    CheckConstraint(
+        "amount >= 0 AND charged >= 0 AND released >= 0 "
+        "AND amount < 'Infinity' AND charged < 'Infinity' AND released < 'Infinity'",
+        name="reservation_amounts",
+    ),
 )
 
 # Every change of credit, once: `reference` is its idempotency key.
@@ -64,7 +70,7 @@ ledger = Table(
     Column("amount", _CREDITS, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
     CheckConstraint("kind IN ('topup', 'reserve', 'charge', 'release')", name="ledger_kind"),
-    CheckConstraint("amount > 0", name="ledger_amount"),
+    CheckConstraint("amount > 0 AND amount < 'Infinity'", name="ledger_amount"),
     Index("ledger_workspace_id_idx", "workspace_id", "created_at"),
 )
 

@@ -145,6 +145,8 @@ def _responses(operation: Operation, types: _Types) -> dict[str, Any]:
 
 
 def _response(status: int, kind: Any, types: _Types) -> dict[str, Any]:
+    if kind is None:
+        return {"description": "success"}
     if isinstance(kind, Text):
         return {"description": "success", "content": {kind.media_type: {"schema": {"type": "string"}}}}
     problem = isinstance(kind, type) and issubclass(kind, ProblemDetails)

@@ -20,9 +20,9 @@ class Text(NamedTuple):
 class Operation(NamedTuple):
     """An endpoint at a method and a path. Every path parameter in braces is a UUID.
 
-    `responses`: by status, the type of the JSON, or a Text. `problems`: the statuses of problem details, of the type in
-    `responses` if there is one. `body`: the type of the body, JSON unless `media_type` differs. `query`: a struct with
-    the query parameters. `headers`: optional request headers with their schemas.
+    `responses`: by status, the type of the JSON, a Text, or None for no body. `problems`: the statuses of problem
+    details, of the type in `responses` if there is one. `body`: the type of the body, JSON unless `media_type` differs.
+    `query`: a struct with the query parameters. `headers`: optional request headers with their schemas.
     """
 
     method: Literal["GET", "POST", "DELETE"]
@@ -39,10 +39,24 @@ class Operation(NamedTuple):
 
     @property
     def route(self) -> Route:
-        """Its route in a Starlette app."""
+        """Its route, if it is the only one at its path."""
         return Route(self.path, self.endpoint, methods=[self.method])
 
 
 def routes(operations: Iterable[Operation]) -> list[Route]:
-    """The routes of some operations."""
-    return [operation.route for operation in operations]
+    """The routes of some operations, one for each path, so that a 405 lists all methods of the path."""
+    paths: dict[str, dict[str, Endpoint]] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method] = operation.endpoint
+    return [Route(path, _by_method(endpoints), methods=list(endpoints)) for path, endpoints in paths.items()]
+
+
+def _by_method(endpoints: Mapping[str, Endpoint]) -> Endpoint:
+    """The endpoint of a path: the one of the request's method; HEAD is answered as GET."""
+    if len(endpoints) == 1:
+        return next(iter(endpoints.values()))
+
+    async def endpoint(request: Request) -> Response:
+        return await endpoints["GET" if request.method == "HEAD" else request.method](request)
+
+    return endpoint

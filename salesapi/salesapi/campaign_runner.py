@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from bulksms import campaigns, cancellation, idempotency, lifecycle
+from bulksms import campaigns, cancellation, deletion, idempotency, lifecycle
 from bulksms.campaigns import Campaign
 from bulksms.idempotency import Key
 from bulksms.lifecycle import WrongStateError
@@ -100,12 +100,23 @@ class CampaignRunner:
         campaign, entries = await cancellation.cancel(self._salesdb, bulksms_id)
         self._on_entries(entries)
         if campaign.completed_at is None and campaign.started_at is None:
-            try:
-                await self.release(bulksms_id, campaign.workspace_id)
-            except RpcUnavailableError as error:
-                log.warning("the reservation is released later", bulksms_id=str(bulksms_id), reason=str(error))
+            await self._release_now_or_later(campaign)
             campaign = await campaigns.get(self._salesdb, bulksms_id)
         return campaign
+
+    async def delete(self, bulksms_id: UUID) -> None:
+        """Delete a campaign that was not run or has ended. Raises CampaignNotFoundError, WrongStateError."""
+        campaign = await deletion.delete(self._salesdb, bulksms_id)
+        log.info("campaign deleted", bulksms_id=str(bulksms_id), contacts=campaign.contact_count)
+        if campaign.completed_at is None:
+            await self._release_now_or_later(campaign)
+
+    async def _release_now_or_later(self, campaign: Campaign) -> None:
+        """End a campaign that was cancelled before its start; while rpc is unavailable, the worker does it later."""
+        try:
+            await self.release(campaign.id, campaign.workspace_id)
+        except RpcUnavailableError as error:
+            log.warning("the reservation is released later", bulksms_id=str(campaign.id), reason=str(error))
 
     async def release(self, bulksms_id: UUID, workspace_id: UUID) -> None:
         """Release the reservation of a campaign cancelled before its start. Raises RpcUnavailableError."""

@@ -5,6 +5,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 
+from bulksms.quotas import Quotas
 from bulksms.report_writer import ReportWriter
 from common.auth import loopback
 from common.auth.middleware import Access, Keyring
@@ -73,16 +74,18 @@ async def _main(runtime: Runtime) -> None:
         concurrency=settings.send_concurrency,
         on_entries=charges.add,
     )
+    quotas = Quotas(settings.quota_drafts, settings.quota_open_contacts, settings.quota_contacts)
     create = CreateEndpoint(
         salesdb,
         rpc,
         region=settings.default_region,
         price=settings.sms_price,
         max_bytes=settings.upload_max_bytes,
+        quotas=quotas,
     )
     table = operations(
         create,
-        LifecycleEndpoints(salesdb, runner, progress.add),
+        LifecycleEndpoints(salesdb, runner, quotas, progress.add),
         CampaignEndpoints(salesdb),
         callback,
         [*health_operations(runtime.dependencies), metrics.operation(runtime.registry)],
@@ -111,7 +114,7 @@ def _for_dashboard(app: Any, origins: str) -> CORSMiddleware:
     return CORSMiddleware(
         app,
         allow_origins=origins.split(),
-        allow_methods=["GET", "POST"],
+        allow_methods=["GET", "POST", "DELETE"],
         allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
         max_age=3600,
     )

@@ -189,6 +189,26 @@ class WrongState(ProblemDetails):
     status_now: CampaignStatus | None = None
 
 
+class QuotaExceeded(ProblemDetails):
+    """What the workspace has too much of, the limit, what it has, and what the request needs."""
+
+    quota: str
+    limit: int
+    used: int
+    needed: int
+
+
+class NotRetried(ProblemDetails):
+    """The campaign's status if it has not ended; the id of a retry that has not; or the numbers of a quota."""
+
+    status_now: CampaignStatus | None = None
+    retry: UUID | None = None
+    quota: str | None = None
+    limit: int | None = None
+    used: int | None = None
+    needed: int | None = None
+
+
 class NoContacts(ProblemDetails):
     """The first rejected rows of a file without a valid row."""
 

@@ -84,9 +84,9 @@ async def _closed(secured: SecuredSystem) -> bool:
 def routes() -> list[tuple[str, str, str]]:
     """Service, method and path of all that the two services answer about campaigns and workspaces."""
     nothing: Any = None
-    create = CreateEndpoint(nothing, nothing, region="FI", price=Decimal(1), max_bytes=1)
+    create = CreateEndpoint(nothing, nothing, region="FI", price=Decimal(1), max_bytes=1, quotas=nothing)
     callback = Callback(ReportWriter(nothing, buffer=1, flush=1, on_entries=nothing), nothing)
-    lifecycle, campaigns = LifecycleEndpoints(nothing, nothing, nothing), CampaignEndpoints(nothing)
+    lifecycle, campaigns = LifecycleEndpoints(nothing, nothing, nothing, nothing), CampaignEndpoints(nothing)
     web = WebEndpoints(nothing, nothing, nothing)
     return [
         *(

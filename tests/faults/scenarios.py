@@ -18,7 +18,7 @@ from tests.faults import injections
 from tests.faults.harness import Harness, InvariantViolation, WatchedCampaign
 from tests.faults.injections import Injection
 from tests.support.client import csv_of
-from tests.support.workspaces import new_workspace
+from tests.support.workspaces import hand_over, new_workspace
 
 _STOP_TIMEOUT = 10.0  # seconds
 
@@ -189,6 +189,7 @@ async def stopped_and_started(harness: Harness) -> None:
     """SIGTERM of everything: it stops within 10 s, loses no acknowledged report, and continues after the start."""
     campaign = await harness.campaign()
     bulksms_id = await harness.client.created(await new_workspace(harness.ds, Decimal(2_000)), csv_of(20_000))
+    await hand_over(harness.salesdb, bulksms_id)
     answered: set[int] = set()
     posting = asyncio.create_task(_post_reports_until_salesapi_ends(harness, bulksms_id, answered))
     await harness.until(partial(_has_some, answered), "callbacks are answered")

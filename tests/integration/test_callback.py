@@ -11,6 +11,7 @@ import pytest
 
 from local.launcher import System
 from tests.support.client import Client, csv_of, problem
+from tests.support.workspaces import hand_over
 
 
 def report(bulksms_id: str, seq: int, status: str, **more: Any) -> dict[str, Any]:
@@ -40,6 +41,7 @@ async def charged(salesdb: asyncpg.Pool, bulksms_id: str) -> list[Any]:
 
 async def test_one_report_or_an_array_with_counts(client: Client, salesdb: asyncpg.Pool, workspace: UUID) -> None:
     bulksms_id = await client.created(workspace, csv_of(3))
+    await hand_over(salesdb, bulksms_id)
     answer = await client.callback(report(bulksms_id, 0, "sent"))
     assert (answer.status_code, answer.json()) == (200, {"applied": 1, "stale": 0, "unknown": 0})
     answer = await client.callback(
@@ -83,6 +85,7 @@ async def test_every_order_of_reports_gives_the_same_row_and_charge(
     kinds = [("sent", None), ("failed", "E1"), ("undelivered", "E2"), ("delivered", None), ("sent", None)]
     orders = list(itertools.permutations(kinds))
     bulksms_id = await client.created(workspace, csv_of(len(orders)))
+    await hand_over(salesdb, bulksms_id)
     for step in range(len(kinds)):
         reports = [report(bulksms_id, seq, order[step][0]) for seq, order in enumerate(orders)]
         answers = await asyncio.gather(client.callback(reports[:70]), client.callback(reports[70:]))
@@ -95,6 +98,7 @@ async def test_concurrent_callbacks_for_the_same_messages_are_applied_once(
     client: Client, salesdb: asyncpg.Pool, workspace: UUID
 ) -> None:
     bulksms_id = await client.created(workspace, csv_of(50))
+    await hand_over(salesdb, bulksms_id)
     forwards = [report(bulksms_id, seq, "delivered") for seq in range(50)]
     answers = await asyncio.gather(
         *(client.callback(forwards if i % 2 else forwards[::-1]) for i in range(12)),
@@ -111,6 +115,7 @@ async def test_reports_answered_200_survive_a_kill_of_everything(
 ) -> None:
     """I3: the process is killed and the database crashes right after the answer."""
     bulksms_id = await client.created(workspace, csv_of(200))
+    await hand_over(salesdb, bulksms_id)
     answers = await asyncio.gather(*(client.callback([report(bulksms_id, seq, "delivered")]) for seq in range(200)))
     system.kill("salesapi")
     assert system.salesdb is not None
@@ -128,6 +133,7 @@ async def test_a_full_buffer_is_answered_503(
     """I8: while the database is stuck, no more than the buffer waits; afterwards all that was answered 200 is there."""
     count, buffered = 25_000, system.settings.callback_buffer // 1000
     bulksms_id = await client.created(workspace, csv_of(count))
+    await hand_over(salesdb, bulksms_id)
     reports = [report(bulksms_id, seq, "sent") for seq in range(count)]
     async with salesdb.acquire() as connection:
         transaction = connection.transaction()

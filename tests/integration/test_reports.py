@@ -54,6 +54,12 @@ async def new_campaign(database: Database) -> UUID:
             uuid4(),
             _CONTACTS,
         )
+        await connection.execute(
+            "INSERT INTO bulksms_batch (bulksms_id, batch_no, first_seq, last_seq, state, attempt, submitted_at) "
+            "VALUES ($1, 0, 0, $2::int - 1, 'submitted', 1, now())",
+            bulksms_id,
+            _CONTACTS,
+        )
     return bulksms_id
 
 

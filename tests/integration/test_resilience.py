@@ -85,7 +85,7 @@ async def test_a_charge_beyond_the_credit_is_settled_after_a_top_up_and_delays_n
     report = {"message_id": message_id, "timestamp": "2026-01-01T00:00:00Z"}
     await client.behave(paused=True)
     await client.run(bulksms_id)
-    await client.callback({**report, "status": "failed"})
+    await until(lambda: _applied(client, {**report, "status": "failed"}))  # once the carrier has the message
     await until(lambda: _unreserved(client, poor))
     await ds.execute("UPDATE workspace SET credit = 0, version = version + 1 WHERE id = $1", poor)
     await client.callback({**report, "status": "delivered"})
@@ -100,6 +100,10 @@ async def test_a_charge_beyond_the_credit_is_settled_after_a_top_up_and_delays_n
     await client.http.post(f"{client.webapi}/workspaces/{poor}/topup", json={"amount": "0.1"})
     await until(lambda: audit.is_settled(salesdb, poor))
     assert (await client.workspace(poor))["credit"] == "0.0"
+
+
+async def _applied(client: Client, report: dict[str, str]) -> bool:
+    return bool((await client.callback(report)).json()["applied"])
 
 
 async def _unreserved(client: Client, workspace: UUID) -> bool:

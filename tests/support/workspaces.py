@@ -19,3 +19,12 @@ async def new_workspace(ds: asyncpg.Pool, credit: Decimal) -> UUID:
             credit,
         )
     return workspace_id
+
+
+async def hand_over(salesdb: asyncpg.Pool, bulksms_id: str) -> None:
+    """Make a campaign's messages ones that may have left, though no carrier has them: then only the test reports."""
+    await salesdb.execute(
+        "INSERT INTO bulksms_batch (bulksms_id, batch_no, first_seq, last_seq, state, attempt, submitted_at) "
+        "SELECT id, 0, 0, contact_count - 1, 'submitted', 1, now() FROM bulksms WHERE id = $1",
+        UUID(bulksms_id),
+    )

@@ -12,9 +12,9 @@ from starlette.responses import Response
 from common.auth.middleware import caller
 from common.database import Database
 from common.jobs import JobQueue, JobsUnavailableError
-from common.money import MoneyError, parse_credits
+from common.money import PATTERN, MoneyError, parse_credits
 from common.topology import GENERAL_QUEUE, TOPUP_CREDIT
-from common.web.problems import Problem, unavailable
+from common.web.problems import Problem, ProblemDetails, unavailable
 from common.web.requests import json_response, read_json, read_query
 from rpc.client import NotFoundError, Progress, RpcClient, RpcUnavailableError
 from webapi.webapi.credit_events import CreditView, encode
@@ -32,7 +32,7 @@ class TopUp(msgspec.Struct, forbid_unknown_fields=True):
         Meta(
             max_length=40,
             description="credits above 0 in whole tenths, such as 12.5",
-            extra_json_schema={"pattern": r"^[0-9]{1,12}(\.[0-9])?$"},
+            extra_json_schema={"pattern": PATTERN},
         ),
     ]
     reference: Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00]*$")] | None = None
@@ -46,6 +46,13 @@ class ToppedUp(msgspec.Struct):
     available: Decimal
     version: int
     reference: str
+
+
+class ReferenceInUse(ProblemDetails):
+    """An amount that is not valid; or, with both amounts, one that differs from that of the reference's first use."""
+
+    recorded: Decimal | None = None
+    amount: Decimal | None = None
 
 
 class WorkspacesQuery(msgspec.Struct):
@@ -121,6 +128,15 @@ class Endpoints:
             ) from None
         if result is None:
             raise _no_workspace(workspace_id)
+        if recorded := result.get("recorded"):
+            raise Problem(
+                422,
+                "Reference in use",
+                f"reference: {reference!r} has already added {recorded} credits, not {amount}: repeat it with that "
+                "amount, or use a new reference",
+                recorded=recorded,
+                amount=amount,
+            )
         return json_response(msgspec.convert({**result, "reference": reference}, ToppedUp))
 
     async def get_campaign(self, request: Request) -> Response:

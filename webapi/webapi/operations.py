@@ -9,7 +9,15 @@ from common.web.operations import Operation, routes
 from rpc.client import Progress
 from webapi.webapi import system_topology
 from webapi.webapi.credit_events import CreditView
-from webapi.webapi.endpoints import Endpoints, ProgressList, ToppedUp, TopUp, WorkspacePage, WorkspacesQuery
+from webapi.webapi.endpoints import (
+    Endpoints,
+    ProgressList,
+    ReferenceInUse,
+    ToppedUp,
+    TopUp,
+    WorkspacePage,
+    WorkspacesQuery,
+)
 from webapi.webapi.system_status import SystemMonitor, SystemStatus
 from webapi.webapi.system_topology import SystemTopology
 
@@ -45,8 +53,8 @@ def operations(endpoints: Endpoints, system: SystemMonitor, shared: Sequence[Ope
             "/workspaces/{workspace_id}/topup",
             endpoints.top_up,
             "Add credit; the same reference adds it only once",
-            {200: ToppedUp},
-            problems=(404, 413, 415, 422),
+            {200: ToppedUp, 422: ReferenceInUse},
+            problems=(404, 413, 415),
             body=TopUp,
         ),
         Operation(

@@ -17,6 +17,7 @@ from bulksms.contacts.phone import PhoneNormaliser
 from bulksms.contacts.reader import ContactReader, RejectedRow
 from bulksms.idempotency import Key, KeyInUseError
 from bulksms.message import MessageError
+from bulksms.quotas import QuotaExceededError, Quotas
 from bulksms.upload import Created, NoContactsError
 from common.auth.middleware import caller
 from common.auth.principal import Principal
@@ -24,7 +25,7 @@ from common.database import Database
 from common.web.problems import Problem, unavailable
 from rpc.client import NotFoundError, RpcClient, RpcUnavailableError
 from salesapi.salesapi import idempotency_key
-from salesapi.salesapi.endpoints.lifecycle import check_start_time
+from salesapi.salesapi.endpoints.lifecycle import check_start_time, quota_exceeded
 from salesapi.salesapi.form import read_form
 from salesapi.salesapi.schemas import NAME_LENGTH, CreatedView, RejectedRowView, Timestamp, UploadForm
 
@@ -35,12 +36,15 @@ _TEXTS = tuple(field for field in UploadForm.__struct_fields__ if field != "file
 class CreateEndpoint:
     """The handler; `price` is credits per segment, `max_bytes` limits the body."""
 
-    def __init__(self, salesdb: Database, rpc: RpcClient, *, region: str, price: Decimal, max_bytes: int) -> None:
+    def __init__(
+        self, salesdb: Database, rpc: RpcClient, *, region: str, price: Decimal, max_bytes: int, quotas: Quotas
+    ) -> None:
         self._salesdb = salesdb
         self._rpc = rpc
         self._normaliser = PhoneNormaliser(region)
         self._price = price
         self._max_bytes = max_bytes
+        self._quotas = quotas
 
     async def endpoint(self, request: Request) -> Response:
         form = await read_form(request, self._max_bytes)
@@ -78,6 +82,7 @@ class CreateEndpoint:
                     reader=reader,
                     price=self._price,
                     scheduled_for=scheduled_for,
+                    limits=self._quotas,
                 )
                 body = msgspec.json.encode(_view(created, name, scheduled_for, reader))
                 if request_key:
@@ -88,6 +93,11 @@ class CreateEndpoint:
             raise Problem(422, "Message not usable", f"message: {error}") from None
         except NoContactsError as error:
             raise Problem(422, "No contacts", f"file: {error}", rejected_rows=_rejected(error.first)) from None
+        except QuotaExceededError as error:
+            # perhaps a concurrent request with the same key created it
+            if request_key and (stored := await idempotency_key.replay(self._salesdb, request_key, 201)):
+                return stored
+            raise quota_exceeded(error) from None
         except KeyInUseError:
             assert request_key is not None
             return await idempotency_key.replayed(self._salesdb, request_key, 201)

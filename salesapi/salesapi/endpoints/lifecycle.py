@@ -1,4 +1,4 @@
-"""Endpoints that run, schedule, pause, resume and cancel a campaign, and retry its failed contacts."""
+"""Endpoints that run, schedule, pause, resume, cancel and delete a campaign, and retry its failed contacts."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -13,7 +13,8 @@ from bulksms import idempotency, lifecycle, retry_failed
 from bulksms.campaigns import Campaign, CampaignNotFoundError
 from bulksms.idempotency import Key, KeyInUseError
 from bulksms.lifecycle import WrongStateError
-from bulksms.retry_failed import NothingFailedError
+from bulksms.quotas import QuotaExceededError, Quotas
+from bulksms.retry_failed import AlreadyRetriedError, NothingFailedError
 from common.database import Database
 from common.web.problems import Problem
 from common.web.requests import json_response, read_json
@@ -42,9 +43,16 @@ def check_start_time(moment: datetime) -> datetime:
 class LifecycleEndpoints:
     """The handlers; `on_changed` gets the ids of campaigns whose status may have changed."""
 
-    def __init__(self, salesdb: Database, runner: CampaignRunner, on_changed: Callable[[Sequence[UUID]], None]) -> None:
+    def __init__(
+        self,
+        salesdb: Database,
+        runner: CampaignRunner,
+        quotas: Quotas,
+        on_changed: Callable[[Sequence[UUID]], None],
+    ) -> None:
         self._salesdb = salesdb
         self._runner = runner
+        self._quotas = quotas
         self._on_changed = on_changed
 
     async def run(self, request: Request) -> Response:
@@ -89,6 +97,13 @@ class LifecycleEndpoints:
             await visible_campaign(self._salesdb, request, body.bulksms_id)
             return self._changed(await self._runner.cancel(body.bulksms_id))
 
+    async def delete(self, request: Request) -> Response:
+        """`DELETE /bulksms/{id}`: delete a campaign that was not run or has ended; its costs stay in the books."""
+        async with _domain_errors("can be deleted; cancel it, or wait until it has ended"):
+            campaign = await visible_campaign(self._salesdb, request, request.path_params["bulksms_id"])
+            await self._runner.delete(campaign.id)
+            return Response(status_code=204)
+
     async def retry_failed(self, request: Request) -> Response:
         """`POST /bulksms/{id}/retry-failed`: create a new campaign from the failed contacts of one."""
         async with _domain_errors("has ended, so that its failed contacts can be retried"):
@@ -99,12 +114,15 @@ class LifecycleEndpoints:
                 return stored
             try:
                 async with self._salesdb.transaction() as connection:
-                    response = msgspec.json.encode(CampaignView.of(await retry_failed.create(connection, original)))
+                    retry = await retry_failed.create(connection, original, self._quotas)
+                    response = msgspec.json.encode(CampaignView.of(retry))
                     if request_key:
                         await idempotency.store_once(connection, request_key, response)
-            except KeyInUseError:
-                assert request_key is not None
-                return await idempotency_key.replayed(self._salesdb, request_key, 201)
+            except (KeyInUseError, AlreadyRetriedError, QuotaExceededError) as error:
+                # perhaps a concurrent request with the same key created it
+                if request_key and (stored := await idempotency_key.replay(self._salesdb, request_key, 201)):
+                    return stored
+                raise _refused(error) from None
             except NothingFailedError as error:
                 raise Problem(409, "Nothing to retry", str(error)) from None
             return idempotency_key.response(response, 201)
@@ -113,6 +131,22 @@ class LifecycleEndpoints:
         """The response with the campaign, whose progress is also published."""
         self._on_changed([campaign.id])
         return json_response(CampaignView.of(campaign), status)
+
+
+def quota_exceeded(error: QuotaExceededError) -> Problem:
+    """409: the workspace has too much of what the quota bounds; the response has the numbers."""
+    return Problem(
+        409, "Quota exceeded", str(error), quota=error.quota, limit=error.limit, used=error.used, needed=error.needed
+    )
+
+
+def _refused(error: Exception) -> Exception:
+    """The problem of a refused retry."""
+    if isinstance(error, QuotaExceededError):
+        return quota_exceeded(error)
+    if isinstance(error, AlreadyRetriedError):
+        return Problem(409, "Already retried", str(error), retry=error.retry)
+    return error
 
 
 @asynccontextmanager

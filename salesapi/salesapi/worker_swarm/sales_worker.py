@@ -7,14 +7,17 @@ late.
 """
 
 import asyncio
-from typing import Any, ClassVar, NamedTuple
+import time
+from typing import Annotated, Any, ClassVar, NamedTuple
 from uuid import UUID
 
 import structlog
 from arq import cron, func
 from arq.cron import CronJob
+from msgspec import Meta
 
-from bulksms import batches, cancellation, idempotency, lifecycle, outbox
+from bulksms import batches, cancellation, deletion, idempotency, lifecycle, outbox
+from bulksms.campaigns import CampaignNotFoundError
 from bulksms.lifecycle import WrongStateError
 from bulksms.outbox import Entry
 from common import arq_worker
@@ -22,6 +25,7 @@ from common.arq_worker import decode_job, every, job
 from common.batcher import Batcher
 from common.database import Database
 from common.jobs import JobQueue, encode, worker_redis
+from common.observability.counters import count_failure
 from common.runtime import Runtime
 from common.settings import load
 from common.topology import SALES_QUEUE
@@ -38,6 +42,9 @@ from salesapi.salesapi.sending import RefusalLimit, Sender
 
 log = structlog.get_logger()
 
+_PURGE_TIME = 1.5  # seconds of the two between two runs, so that these do not overlap
+_PURGE_PAUSE = 0.03  # seconds between two transactions, about as long as one takes
+
 
 class Services(NamedTuple):
     """The objects that the jobs use."""
@@ -52,17 +59,23 @@ class Services(NamedTuple):
     metrics: SendingMetrics
 
 
-async def send_campaign(ctx: dict[str, Any], bulksms_id: str) -> None:
+async def send_campaign(ctx: dict[str, Any], bulksms_id: UUID) -> None:
     """Submit batches of the campaign for some seconds, then queue a job for the rest."""
     services: Services = ctx["services"]
-    if await services.sender.send(UUID(bulksms_id)):
-        await services.runner.send(UUID(bulksms_id), concurrency=1)
+    try:
+        has_more = await services.sender.send(bulksms_id)
+    except CampaignNotFoundError as error:
+        count_failure("queue", "job of an unknown campaign")
+        log.error("dropped a job", job="send_campaign", reason=str(error))
+        return
+    if has_more:
+        await services.runner.send(bulksms_id, concurrency=1)
 
 
-async def settle_outbox(ctx: dict[str, Any], references: list[str]) -> None:
+async def settle_outbox(ctx: dict[str, Any], references: list[UUID]) -> None:
     """Record which outbox entries the ledger in ds contains."""
     services: Services = ctx["services"]
-    await outbox.settle(services.salesdb, [UUID(reference) for reference in references])
+    await outbox.settle(services.salesdb, references)
 
 
 async def resume_campaigns(ctx: dict[str, Any]) -> None:
@@ -123,10 +136,23 @@ async def delete_idempotency_keys(ctx: dict[str, Any]) -> None:
     await idempotency.delete_expired(services.salesdb)
 
 
-async def generate_system_stat(ctx: dict[str, Any], bulksms_id: str, seconds: float) -> str | None:
+async def purge_deleted(ctx: dict[str, Any]) -> None:
+    """Delete the rows of deleted campaigns for about a second, in small transactions with pauses between them."""
+    services: Services = ctx["services"]
+    end = time.monotonic() + _PURGE_TIME
+    for bulksms_id in await deletion.to_purge(services.salesdb):
+        has_more = True
+        while has_more and time.monotonic() < end:
+            has_more = await deletion.purge(services.salesdb, bulksms_id)
+            await asyncio.sleep(_PURGE_PAUSE)
+
+
+async def generate_system_stat(
+    ctx: dict[str, Any], bulksms_id: UUID, seconds: Annotated[float, Meta(gt=0, le=3_600)]
+) -> str | None:
     """Sample this machine for `seconds` while a campaign runs; returns the path of the report."""
     services: Services = ctx["services"]
-    return await evaluation.sample(services.salesdb, services.rpc, _settings, UUID(bulksms_id), seconds)
+    return await evaluation.sample(services.salesdb, services.rpc, _settings, bulksms_id, seconds)
 
 
 async def startup(ctx: dict[str, Any]) -> None:
@@ -191,6 +217,7 @@ class WorkerSettings:
         _every_two_seconds(resume_campaigns),
         _every_two_seconds(relay_outbox),
         _every_two_seconds(expire_messages),
+        _every_two_seconds(purge_deleted),
         cron(job(delete_idempotency_keys), minute=0, keep_result=0),
     ]
     queue_name = SALES_QUEUE

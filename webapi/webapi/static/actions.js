@@ -11,7 +11,7 @@ export class Actions {
   #changed;
   #shown = "";
 
-  /** `changed` is called with salesapi's response: the campaign as it is now, or a new one. */
+  /** `changed` is called with salesapi's response: the campaign as it is now, or a new one; or with one that is deleted. */
   constructor(campaign, changed) {
     this.#campaign = campaign;
     this.#changed = changed;
@@ -35,6 +35,7 @@ export class Actions {
       case "resume": return button("Resume", call("/resume", id), "primary");
       case "retry": return button("Retry failed", call(`/bulksms/${this.#campaign.id}/retry-failed`));
       case "discard": return confirmButton("Discard", "Discard it?", call("/cancel", id));
+      case "delete": return confirmButton("Delete", "Delete it for good?", () => this.#do(() => remove(this.#campaign.id)));
       case "cancel": return confirmButton("Cancel", "Cancel it?", call("/cancel", id));
     }
   }
@@ -51,6 +52,12 @@ export class Actions {
       buttons.forEach((button) => (button.disabled = false));
     }
   }
+}
+
+/** Deletes a campaign; returns what `changed` is told. */
+async function remove(id) {
+  await salesapi(`/bulksms/${id}`, { method: "DELETE" });
+  return { bulksms_id: id, deleted: true };
 }
 
 /** A link to all contacts as CSV; if the download fails, `error` shows why. */

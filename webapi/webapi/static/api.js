@@ -36,7 +36,7 @@ export const post = (body) => ({ method: "POST", body: JSON.stringify(body), hea
 
 async function request(service, url, options = {}) {
   const response = await send(service, url, options);
-  if (response.ok) return response.json();
+  if (response.ok) return response.status === 204 ? null : response.json();
   const body = await response.json().catch(() => ({}));
   if (response.status === 401) {
     events.dispatchEvent(new Event("needs-key"));

@@ -89,6 +89,11 @@ export class CampaignList {
     $("campaigns").replaceChildren();
   }
 
+  remove(id) {
+    this.#cards.get(id)?.element.remove();
+    this.#cards.delete(id);
+  }
+
   /** Newest first: ids grow with time. */
   show(campaign) {
     let card = this.#cards.get(campaign.id);

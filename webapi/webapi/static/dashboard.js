@@ -28,6 +28,7 @@ $("legend").append(...STATUSES.map((status) => h("li", { "data-status": status }
 
 /** Takes a campaign as it is now, from a response or the WebSocket. */
 function updateCampaign(json) {
+  if (json.deleted) return removeCampaign(json.bulksms_id);
   let campaign = campaigns.get(json.bulksms_id);
   const before = campaign?.status;
   if (campaign) campaign.update(json);
@@ -37,6 +38,14 @@ function updateCampaign(json) {
   if (before && before !== campaign.status && campaign.status === "completed") {
     setText($("announce"), `${campaign.name} is completed: ${campaign.summary}`);
   }
+}
+
+function removeCampaign(id) {
+  setText($("announce"), `${campaigns.get(id)?.name} is deleted`);
+  campaigns.delete(id);
+  list.remove(id);
+  $("none").hidden = campaigns.size > 0;
+  if (location.hash.slice(1) === id) location.hash = "";
 }
 
 /** Shows the chosen workspace, after clearing what was shown. */

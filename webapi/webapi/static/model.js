@@ -6,12 +6,12 @@ const WINDOW = 3000; // ms over which the rate is measured
 
 /** The actions that are possible in each state. */
 export const ACTIONS = {
-  created: ["run", "discard"],
+  created: ["run", "discard", "delete"],
   scheduled: ["run", "cancel"],
   inprogress: ["pause", "cancel"],
   paused: ["resume", "cancel"],
-  cancelled: ["retry"],
-  completed: ["retry"],
+  cancelled: ["retry", "delete"],
+  completed: ["retry", "delete"],
 };
 
 export const STATE_LABELS = {

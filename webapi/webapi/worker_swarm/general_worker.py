@@ -3,12 +3,13 @@
 arq webapi.webapi.worker_swarm.general_worker.WorkerSettings
 """
 
-from decimal import Decimal
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from uuid import UUID
 
+import msgspec
 import structlog
 from arq import func
+from msgspec import Meta
 
 from common import arq_worker
 from common.arq_worker import decode_job, job
@@ -16,6 +17,7 @@ from common.batcher import Batcher
 from common.broadcast import KrispBroadcast
 from common.database import Database
 from common.jobs import JobQueue, JobsUnavailableError, encode, worker_redis
+from common.money import Credits
 from common.observability.counters import counters
 from common.runtime import Runtime
 from common.settings import load
@@ -23,7 +25,7 @@ from common.topology import GENERAL_QUEUE, SALES_QUEUE, SETTLE_OUTBOX, SETTLED
 from webapi.webapi import credit_events
 from webapi.webapi.metrics import CreditMetrics
 from workspace import credit
-from workspace.credit import Entry, WorkspaceNotFoundError
+from workspace.credit import Entry, TopUpConflictError, WorkspaceNotFoundError
 
 log = structlog.get_logger()
 
@@ -37,7 +39,20 @@ class Context(NamedTuple):
     metrics: CreditMetrics
 
 
-async def deduct_credit(ctx: dict[str, Any], entries: list[dict[str, str]]) -> None:
+class OutboxEntry(msgspec.Struct):
+    """An entry of salesdb's outbox, as the job has it."""
+
+    reference: UUID
+    workspace_id: UUID
+    campaign_id: UUID
+    kind: Literal["charge", "release"]
+    amount: Credits
+
+
+Reference = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
+
+
+async def deduct_credit(ctx: dict[str, Any], entries: list[OutboxEntry]) -> None:
     """Carry outbox entries (charges, and the releases at a campaign's end) into the ledger, each once.
 
     The sales worker is informed of what is settled; it sends the rest again.
@@ -45,29 +60,19 @@ async def deduct_credit(ctx: dict[str, Any], entries: list[dict[str, str]]) -> N
     context: Context = ctx["context"]
     changed, settled = await credit.deduct(
         context.ds,
-        [_entry(fields) for fields in entries],
+        [Entry(str(e.reference), e.workspace_id, e.campaign_id, e.kind, e.amount) for e in entries],
     )
     counters[SETTLED] += len(settled)
     for current in changed:
         await credit_events.publish(context.broadcast, current)
     if len(settled) < len(entries):
         log.error(
-            "charges beyond the credit, or of an unknown workspace, stay in the outbox",
+            "charges beyond the credit or the reservation, or of an unknown workspace or campaign, stay in the outbox",
             entries=len(entries) - len(settled),
         )
     context.metrics.entries.labels("settled").inc(len(settled))
     context.metrics.entries.labels("refused").inc(len(entries) - len(settled))
     context.settled.add(settled)
-
-
-def _entry(fields: dict[str, str]) -> Entry:
-    return Entry(
-        fields["reference"],
-        UUID(fields["workspace_id"]),
-        UUID(fields["campaign_id"]),
-        fields["kind"],
-        Decimal(fields["amount"]),
-    )
 
 
 def settled_batcher(jobs: JobQueue) -> Batcher[str]:
@@ -82,17 +87,25 @@ def settled_batcher(jobs: JobQueue) -> Batcher[str]:
     return Batcher(send, period=0.25)
 
 
-async def topup_credit(ctx: dict[str, Any], workspace_id: str, amount: str, reference: str) -> dict[str, Any] | None:
-    """Add `amount` credits, once per reference. Returns the credit afterwards; None if the workspace does not exist."""
+async def topup_credit(
+    ctx: dict[str, Any], workspace_id: UUID, amount: Credits, reference: Reference
+) -> dict[str, Any] | None:
+    """Add `amount` credits, once per reference.
+
+    Returns the credit afterwards; None if the workspace does not exist; only `recorded`, the amount in the ledger, if
+    the reference was used for another one.
+    """
     context: Context = ctx["context"]
     try:
-        current = await credit.top_up(context.ds, UUID(workspace_id), Decimal(amount), reference)
+        current = await credit.top_up(context.ds, workspace_id, amount, reference)
     except WorkspaceNotFoundError:
         return None
-    log.info("credit topped up", workspace_id=workspace_id, amount=amount, reference=reference)
+    except TopUpConflictError as error:
+        return {"recorded": str(error.recorded)}
+    log.info("credit topped up", workspace_id=str(workspace_id), amount=str(amount), reference=reference)
     await credit_events.publish(context.broadcast, current)
     return {
-        "workspace_id": workspace_id,
+        "workspace_id": str(workspace_id),
         "credit": str(current.credit),
         "available": str(current.available),
         "version": current.version,
