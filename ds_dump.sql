@@ -40,7 +40,7 @@ CREATE TABLE public.ledger (
     kind text NOT NULL,
     amount numeric(15,1) NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT ledger_amount CHECK ((amount > (0)::numeric)),
+    CONSTRAINT ledger_amount CHECK (((amount > (0)::numeric) AND (amount < 'Infinity'::numeric))),
     CONSTRAINT ledger_kind CHECK ((kind = ANY (ARRAY['topup'::text, 'reserve'::text, 'charge'::text, 'release'::text])))
 );
 
@@ -51,7 +51,7 @@ CREATE TABLE public.reservation (
     charged numeric(15,1) DEFAULT 0 NOT NULL,
     released numeric(15,1) DEFAULT 0 NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT reservation_amounts CHECK (((amount >= (0)::numeric) AND (charged >= (0)::numeric) AND (released >= (0)::numeric)))
+    CONSTRAINT reservation_amounts CHECK (((amount >= (0)::numeric) AND (charged >= (0)::numeric) AND (released >= (0)::numeric) AND (amount < 'Infinity'::numeric) AND (charged < 'Infinity'::numeric) AND (released < 'Infinity'::numeric)))
 )
 WITH (fillfactor='50');
 
@@ -63,7 +63,7 @@ CREATE TABLE public.workspace (
     version bigint DEFAULT 1 NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     modified_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT workspace_reserved_within_credit CHECK ((((0)::numeric <= reserved) AND (reserved <= credit)))
+    CONSTRAINT workspace_reserved_within_credit CHECK ((((0)::numeric <= reserved) AND (reserved <= credit) AND (credit < 'Infinity'::numeric)))
 )
 WITH (fillfactor='50');
 
@@ -105,7 +105,7 @@ SET xmloption = content;
 SET client_min_messages = warning;
 SET row_security = off;
 
-INSERT INTO public.alembic_version VALUES ('0003');
+INSERT INTO public.alembic_version VALUES ('0004');
 
 \endif
 

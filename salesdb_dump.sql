@@ -80,6 +80,9 @@ CREATE TABLE public.bulksms (
     retry_of uuid,
     unsent_count integer DEFAULT 0 NOT NULL,
     released numeric(15,1) DEFAULT 0 NOT NULL,
+    deleted_at timestamp with time zone,
+    purged_at timestamp with time zone,
+    CONSTRAINT bulksms_amounts CHECK (((total_cost >= (0)::numeric) AND (charged >= (0)::numeric) AND (released >= (0)::numeric) AND (total_cost < 'Infinity'::numeric) AND (charged < 'Infinity'::numeric) AND (released < 'Infinity'::numeric))),
     CONSTRAINT bulksms_contacts CHECK ((contact_count = ((((queued_count + sent_count) + failed_count) + delivered_count) + undelivered_count))),
     CONSTRAINT bulksms_rows CHECK ((row_count = ((contact_count + rejected_count) + duplicate_count))),
     CONSTRAINT bulksms_scheduled CHECK (((status <> 'scheduled'::public.campaign_status) OR (scheduled_for IS NOT NULL)))
@@ -110,7 +113,8 @@ CREATE TABLE public.bulksms_info (
     sms_cost numeric(15,1) NOT NULL,
     error_code text,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
-    modified_at timestamp with time zone DEFAULT now() NOT NULL
+    modified_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT bulksms_info_cost CHECK (((sms_cost >= (0)::numeric) AND (sms_cost < 'Infinity'::numeric)))
 )
 WITH (fillfactor='60');
 
@@ -140,7 +144,7 @@ CREATE TABLE public.outbox (
     relay_at timestamp with time zone DEFAULT now() NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     settled_at timestamp with time zone,
-    CONSTRAINT outbox_amount CHECK ((amount > (0)::numeric)),
+    CONSTRAINT outbox_amount CHECK (((amount > (0)::numeric) AND (amount < 'Infinity'::numeric))),
     CONSTRAINT outbox_kind CHECK ((kind = ANY (ARRAY['charge'::text, 'release'::text])))
 );
 
@@ -171,7 +175,11 @@ CREATE INDEX bulksms_batch_silent_idx ON public.bulksms_batch USING btree (submi
 
 CREATE INDEX bulksms_cancelled_idx ON public.bulksms USING btree (id) WHERE ((status = 'cancelled'::public.campaign_status) AND (completed_at IS NULL));
 
+CREATE INDEX bulksms_deleted_idx ON public.bulksms USING btree (id) WHERE ((deleted_at IS NOT NULL) AND (purged_at IS NULL));
+
 CREATE INDEX bulksms_requested_idx ON public.bulksms USING btree (run_requested_at) WHERE ((status = ANY (ARRAY['created'::public.campaign_status, 'scheduled'::public.campaign_status])) AND (run_requested_at IS NOT NULL));
+
+CREATE INDEX bulksms_retry_of_idx ON public.bulksms USING btree (retry_of) WHERE (retry_of IS NOT NULL);
 
 CREATE INDEX bulksms_running_idx ON public.bulksms USING btree (id) WHERE (status = ANY (ARRAY['inprogress'::public.campaign_status, 'paused'::public.campaign_status]));
 
@@ -204,7 +212,7 @@ SET xmloption = content;
 SET client_min_messages = warning;
 SET row_security = off;
 
-INSERT INTO public.alembic_version VALUES ('0003');
+INSERT INTO public.alembic_version VALUES ('0004');
 
 \endif
 
@@ -220,7 +228,7 @@ SET xmloption = content;
 SET client_min_messages = warning;
 SET row_security = off;
 
-INSERT INTO public.bulksms VALUES ('00000000-0000-7000-8000-000000000002', 'A sample, not yet run', '00000000-0000-7000-8000-000000000001', 'created', 'Welcome to Oulu, {Contact Name}!', 'GSM-7', 1, 2, 2, 0, 0, 0.2, 0.0, 2, 0, 0, 0, 0, '2024-01-01 00:00:00+00', '2024-01-01 00:00:00+00', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0.0) ON CONFLICT DO NOTHING;
+INSERT INTO public.bulksms VALUES ('00000000-0000-7000-8000-000000000002', 'A sample, not yet run', '00000000-0000-7000-8000-000000000001', 'created', 'Welcome to Oulu, {Contact Name}!', 'GSM-7', 1, 2, 2, 0, 0, 0.2, 0.0, 2, 0, 0, 0, 0, '2024-01-01 00:00:00+00', '2024-01-01 00:00:00+00', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0.0, NULL, NULL) ON CONFLICT DO NOTHING;
 
 INSERT INTO public.bulksms_info VALUES ('00000000-0000-7000-8000-000000000002', 0, '+358400000001', 'Aino', '{Aino}', 'queued', 0.1, NULL, '2024-01-01 00:00:00+00', '2024-01-01 00:00:00+00') ON CONFLICT DO NOTHING;
 INSERT INTO public.bulksms_info VALUES ('00000000-0000-7000-8000-000000000002', 1, '+358400000002', 'Onni', '{Onni}', 'queued', 0.1, NULL, '2024-01-01 00:00:00+00', '2024-01-01 00:00:00+00') ON CONFLICT DO NOTHING;

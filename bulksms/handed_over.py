@@ -13,15 +13,17 @@ from common.database import Database
 
 _MAX_REMEMBERED = 100_000  # batches
 
-# All batches of a campaign but the last have as many contacts as the first one. While a call is under way it may still
-# end with the certainty that nothing was taken; everything else is for good.
+# The batches that contain a range of seq and were handed over. All batches of a campaign but the last have as many
+# contacts as the first one. While a call is under way it may still end with the certainty that nothing was taken;
+# everything else is for good.
 _HANDED_OVER = """
-    SELECT r.position, r.bulksms_id, first.last_seq + 1 AS size, batch.batch_no,
+    SELECT batch.bulksms_id, first.last_seq + 1 AS size, batch.batch_no,
            batch.submitted_at IS NOT NULL OR batch.uncertain AS is_final
-    FROM unnest($1::uuid[], $2::integer[], $3::integer[]) AS r (bulksms_id, seq, position)
-    JOIN bulksms_batch AS first ON first.bulksms_id = r.bulksms_id AND first.batch_no = 0
+    FROM unnest($1::uuid[], $2::integer[], $3::integer[]) AS span (bulksms_id, low, high)
+    JOIN bulksms_batch AS first ON first.bulksms_id = span.bulksms_id AND first.batch_no = 0
     JOIN bulksms_batch AS batch
-        ON batch.bulksms_id = r.bulksms_id AND batch.batch_no = r.seq / (first.last_seq + 1)
+        ON batch.bulksms_id = span.bulksms_id
+        AND batch.batch_no BETWEEN span.low / (first.last_seq + 1) AND span.high / (first.last_seq + 1)
     WHERE batch.submitted_at IS NOT NULL OR batch.uncertain OR batch.state = 'submitting'
 """
 
@@ -34,6 +36,10 @@ class _Batches:
     def __init__(self, size: int) -> None:
         self.size = size
         self.numbers: set[int] = set()
+
+    def contain(self, seq: int) -> bool:
+        """Whether the batch of this contact was handed over."""
+        return seq // self.size in self.numbers
 
 
 class HandedOver:
@@ -67,23 +73,29 @@ class HandedOver:
         unsent = set()
         for position, report in enumerate(received):
             batches = campaigns.get(report.bulksms_id)
-            if batches is None or report.seq // batches.size not in batches.numbers:
+            if batches is None or not batches.contain(report.seq):
                 unsent.add(position)
-        return unsent - await self._look_up(received, sorted(unsent)) if unsent else unsent
+        return unsent and await self._look_up(received, unsent)
 
-    async def _look_up(self, received: Sequence[DeliveryReport], positions: list[int]) -> set[int]:
-        """The positions, of these, whose batches were handed over."""
+    async def _look_up(self, received: Sequence[DeliveryReport], positions: set[int]) -> set[int]:
+        """The positions, of these, whose batches were not handed over, according to the database."""
+        seqs: dict[UUID, list[int]] = {}
+        for position in positions:
+            seqs.setdefault(received[position].bulksms_id, []).append(received[position].seq)
+        low, high = [min(each) for each in seqs.values()], [max(each) for each in seqs.values()]
         async with self._database.connection() as connection:
-            rows = await connection.fetch(
-                _HANDED_OVER,
-                [received[p].bulksms_id for p in positions],
-                [received[p].seq for p in positions],
-                positions,
-            )
-        for row in rows:
-            if row["is_final"]:
-                self._remember(row["bulksms_id"], row["size"], row["batch_no"])
-        return {row["position"] for row in rows}
+            rows = await connection.fetch(_HANDED_OVER, list(seqs), low, high)
+        found: dict[UUID, _Batches] = {}
+        for bulksms_id, size, batch_no, is_final in rows:
+            found.setdefault(bulksms_id, _Batches(size)).numbers.add(batch_no)
+            if is_final:
+                self._remember(bulksms_id, size, batch_no)
+        return {
+            position
+            for position in positions
+            if (batches := found.get(received[position].bulksms_id)) is None
+            or not batches.contain(received[position].seq)
+        }
 
     def _remember(self, bulksms_id: UUID, size: int, batch_no: int) -> None:
         if self._remembered >= _MAX_REMEMBERED:

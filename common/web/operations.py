@@ -40,7 +40,7 @@ class Operation(NamedTuple):
     @property
     def route(self) -> Route:
         """Its route, if it is the only one at its path."""
-        return Route(self.path, self.endpoint, methods=[self.method])
+        return routes([self])[0]
 
 
 def routes(operations: Iterable[Operation]) -> list[Route]:

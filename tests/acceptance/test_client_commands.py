@@ -178,6 +178,9 @@ async def test_retry_creates_a_campaign_of_the_failed_contacts(shell: Shell, cli
     first = shell.json("send", str(file), "--message", "Hei", "--yes")
     made = shell.json("retry", first["bulksms_id"])
     assert (made["accepted"], made["retry_of"]) == (first["contacts"]["failed"], first["bulksms_id"])
+    assert made["bulksms_id"] in shell("retry", first["bulksms_id"], code=1).stderr
+    assert shell.json("delete", made["bulksms_id"])["deleted"]
+    assert "there is no campaign" in shell("campaign", made["bulksms_id"], code=1).stderr
 
 
 def test_help_is_quick_and_in_sections_and_shells_complete_commands(shell: Shell) -> None:

@@ -80,7 +80,11 @@ async def test_a_bad_csv_is_explained(page: Page, tmp_path: Path) -> None:
     await expect(dialog).to_contain_text("1 row rejected, 1 duplicate")
     await expect(dialog.get_by_role("row", name="3 12 too short")).to_be_visible()
     await dialog.get_by_role("button", name="Discard").click()
-    await expect(page.locator("article", has_text="bad")).to_contain_text("cancelled")
+    card = page.locator("article", has_text="bad")
+    await expect(card).to_contain_text("cancelled")
+    await card.get_by_role("button", name="Delete").click()
+    await card.get_by_role("button", name="Delete it for good?").click()
+    await expect(card).to_have_count(0)
 
 
 async def test_a_campaign_is_scheduled_paused_resumed_cancelled_and_its_failures_retried(
