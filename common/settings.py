@@ -13,6 +13,8 @@ import msgspec
 from dotenv import dotenv_values
 from msgspec import Meta
 
+from common.auth.loopback import is_loopback
+
 ROOT = Path(__file__).resolve().parent.parent  # the repository, or where the wheel is installed
 IS_CHECKOUT = (ROOT / "pyproject.toml").exists()
 COMMAND = "python console.py" if IS_CHECKOUT else "bulksms"  # in messages to users
@@ -141,6 +143,13 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
         float, Meta(ge=0, description="requests per second and API key that a service accepts; 0 means no limit")
     ] = 100.0
     rate_burst: Annotated[Count, Meta(description="requests that an API key may send in a burst")] = 200
+    wrong_keys_per_minute: Annotated[
+        Count, Meta(description="wrong API keys or tokens of one address in a minute before 429 is answered")
+    ] = 60
+    websockets_per_key: Annotated[
+        Count, Meta(description="open WebSockets of one API key, and of one address before it has sent its key")
+    ] = 200
+    websockets_max: Annotated[Count, Meta(description="open WebSockets of one process of webapi")] = 10_000
     callback_secrets: Annotated[
         str,
         Meta(description="secrets of callbacks, comma-separated: the first signs, each is accepted; empty: unsigned"),
@@ -148,6 +157,9 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
     rpc_token: Annotated[
         str, Meta(description="token that rpc requires of its clients; empty: none, on loopback only")
     ] = ""
+    rpc_idle_timeout: Annotated[
+        Seconds, Meta(description="rpc: seconds without a call after which a connection is closed")
+    ] = 60.0
     rpc_cert: Annotated[str, Meta(description="rpc: file of its certificate (PEM); empty: no TLS")] = ""
     rpc_key: Annotated[str, Meta(description="rpc: file of its private key (PEM)")] = ""
     rpc_client_ca: Annotated[
@@ -176,6 +188,14 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
     carrier_mps: Annotated[
         int, Meta(ge=0, description="simulator: messages per second before 429; 0 means no limit")
     ] = 0
+
+    carrier_callback_urls: Annotated[
+        str,
+        Meta(
+            description="simulator: further URLs, beside `CALLBACK_URL`, to which it may send reports, "
+            "separated by spaces: for load tests of other systems"
+        ),
+    ] = ""
 
     # the client commands
     workspace: Annotated[str, Meta(description="client: the workspace that it uses, a UUID")] = (
@@ -286,6 +306,7 @@ def _check(settings: Settings) -> None:
         raise SettingsError(f"CALLBACK_SECRETS: each must have at least {_SHORTEST_SECRET} characters")
     if settings.rpc_token and len(settings.rpc_token) < _SHORTEST_SECRET:
         raise SettingsError(f"RPC_TOKEN: must have at least {_SHORTEST_SECRET} characters")
+    _refuse_published(settings)
     for certificate, key in (("rpc_cert", "rpc_key"), ("rpc_client_cert", "rpc_client_key")):
         if bool(getattr(settings, certificate)) != bool(getattr(settings, key)):
             raise SettingsError(f"{certificate.upper()} and {key.upper()}: set both or neither")
@@ -294,6 +315,23 @@ def _check(settings: Settings) -> None:
             raise SettingsError(f"{name.upper()}={path!r}: file not found")
 
 
+def _refuse_published(settings: Settings) -> None:
+    """Refuse secrets that everyone can read in this repository, on any address but loopback."""
+    for name in ("ds_dsn", "salesdb_dsn"):
+        parts = urlsplit(getattr(settings, name))
+        if parts.password in _PUBLISHED and not is_loopback(parts.hostname or "localhost"):
+            raise SettingsError(f"{name.upper()}: its password is published with this software; {_OWN_SECRET}")
+    hosts = (settings.webapi_host, settings.salesapi_host, settings.rpc_host, settings.metrics_host)
+    carrier = host_and_port(settings.carrier_url)[0]
+    if all(map(is_loopback, (*hosts, carrier))):
+        return
+    for name, secrets in (("CALLBACK_SECRETS", settings.callback_keys), ("RPC_TOKEN", [settings.rpc_token.encode()])):
+        if any(secret.decode() in _PUBLISHED for secret in secrets):
+            raise SettingsError(f"{name}: this secret is published with this software; {_OWN_SECRET}")
+
+
+_PUBLISHED = ("for-development-only", "postgres")
+_OWN_SECRET = "make your own, for example with `openssl rand -hex 32`, or use loopback addresses only"
 _SHORTEST_SECRET = 16  # characters
 
 # Former names of settings, which are still read.

@@ -173,7 +173,7 @@ def _error(error: grpc.aio.AioRpcError) -> RpcError:
     message = error.details() or error.code().name
     if error.code() in _RETRYABLE:
         return RpcUnavailableError(f"rpc does not answer: {message}")
-    if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+    if error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.RESOURCE_EXHAUSTED):
         return RpcTokenError(f"rpc refuses the token: {message}")
     if error.code() == grpc.StatusCode.NOT_FOUND:
         return NotFoundError(message)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import grpc
 
+from common.auth.failed_attempts import FailedAttempts
 from common.settings import Settings
 from common.web import request_id
 
@@ -48,12 +49,33 @@ def server_credentials(settings: Settings) -> grpc.ServerCredentials | None:
     return grpc.ssl_server_credentials([(key, cert)], client_ca, require_client_auth=client_ca is not None)
 
 
+# A connection that makes no calls, with a token or without, ends; clients reconnect by themselves. Ours are pinged, so
+# that one whose client has vanished ends as well. Messages are a few hundred bytes.
+_SERVER_LIMITS = {
+    "grpc.max_connection_age_ms": 3_600_000,
+    "grpc.max_connection_age_grace_ms": 30_000,
+    "grpc.keepalive_time_ms": 30_000,
+    "grpc.keepalive_timeout_ms": 10_000,
+    "grpc.http2.min_ping_interval_without_data_ms": 10_000,
+    "grpc.server_handshake_timeout_ms": 10_000,
+    "grpc.max_concurrent_streams": 1_000,
+    "grpc.max_receive_message_length": 64 * 1024,
+    "grpc.max_metadata_size": 16 * 1024,
+}
+
+
+def server_options(idle: float) -> list[tuple[str, int]]:
+    """The limits of the node's connections; `idle`: seconds without a call after which one is closed."""
+    return list({**_SERVER_LIMITS, "grpc.max_connection_idle_ms": round(idle * 1000), "grpc.so_reuseport": 0}.items())
+
+
 class TokenInterceptor(grpc.aio.ServerInterceptor):
     """Refuses calls without the token, and binds the request id of the others."""
 
-    def __init__(self, token: str) -> None:
+    def __init__(self, token: str, attempts: FailedAttempts) -> None:
+        self._attempts = attempts
         self._expected = f"Bearer {token}".encode() if token else b""
-        self._refusal: Any = grpc.unary_unary_rpc_method_handler(_refuse)
+        self._refusal: Any = grpc.unary_unary_rpc_method_handler(self._refuse)
 
     async def intercept_service(self, continuation: Any, details: Any) -> Any:
         metadata = {key: value for key, value in details.invocation_metadata or () if isinstance(value, str)}
@@ -64,11 +86,11 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
             return self._refusal
         return await continuation(details)
 
-
-async def _refuse(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-    await context.abort(
-        grpc.StatusCode.UNAUTHENTICATED, "the token is missing or wrong: set RPC_TOKEN to the node's token"
-    )
+    async def _refuse(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        refusal = "the token is missing or wrong: set RPC_TOKEN to the node's token"
+        if self._attempts.add(context.peer().rpartition(":")[0]):
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"too many calls from this address: {refusal}")
+        await context.abort(grpc.StatusCode.UNAUTHENTICATED, refusal)
 
 
 def _pem(path: str) -> bytes | None:

@@ -12,6 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from bulksms import campaigns
 from bulksms.campaigns import CampaignNotFoundError, progress
+from common.auth.failed_attempts import FailedAttempts
 from common.auth.loopback import is_loopback, require
 from common.database import UNAVAILABLE, Database
 from common.money import MoneyError, parse_credits
@@ -20,7 +21,7 @@ from common.settings import Settings
 from rpc.audit_task import keep_auditing
 from rpc.interceptor import CallMetrics
 from rpc.metrics import AuditMetrics, RpcMetrics
-from rpc.security import TokenInterceptor, server_credentials
+from rpc.security import TokenInterceptor, server_credentials, server_options
 from rpc.stubs import bulksms_pb2, bulksms_pb2_grpc, workspace_credit_pb2, workspace_credit_pb2_grpc
 from workspace import credit, keys
 from workspace.credit import (
@@ -153,9 +154,10 @@ async def _main(runtime: Runtime) -> None:
     settings = runtime.settings
     require(settings.rpc_host, settings.rpc_token, "rpc", "set RPC_TOKEN, here and for its clients")
     ds, salesdb = runtime.database("ds", settings.ds_dsn), runtime.database("salesdb", settings.salesdb_dsn)
+    attempts = FailedAttempts(settings.wrong_keys_per_minute, runtime.registry, "RPC_TOKEN")
     server = grpc.aio.server(
-        interceptors=[CallMetrics(RpcMetrics(runtime.registry)), TokenInterceptor(settings.rpc_token)],
-        options=[("grpc.so_reuseport", 0)],
+        interceptors=[CallMetrics(RpcMetrics(runtime.registry)), TokenInterceptor(settings.rpc_token, attempts)],
+        options=server_options(settings.rpc_idle_timeout),
     )
     workspace_credit_pb2_grpc.add_WorkspaceCreditServicer_to_server(WorkspaceCreditServicer(ds), server)
     bulksms_pb2_grpc.add_BulkSmsServicer_to_server(BulkSmsServicer(salesdb), server)

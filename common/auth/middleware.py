@@ -2,18 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import structlog
 from starlette.requests import HTTPConnection, Request
 
+from common.auth.failed_attempts import FailedAttempts
 from common.auth.loopback import is_loopback, require
 from common.auth.principal import Principal
 from common.auth.rate_limit import Limiter
 from common.observability.logs import Throttle
-from common.redis import REDIS_GONE
 from common.retry import backoff
 from common.settings import COMMAND
 from common.web.problems import Problem, unavailable
@@ -44,26 +44,46 @@ class Keyring:
     """Verifies API keys with `verify`, and caches each result for `ttl` seconds.
 
     While keys cannot be verified, a key that was valid stays valid for up to a minute; any other is refused. `host` is
-    where the service listens: only on loopback are requests without a key accepted, until the first key is created.
+    where the service listens: only on loopback are requests without a key accepted, until the first key is created, and
+    of browsers only those of pages of this service and of `origins`. `attempts` brakes who guesses keys.
     """
 
-    def __init__(self, verify: Verify, host: str, ttl: float) -> None:
+    def __init__(
+        self, verify: Verify, host: str, ttl: float, *, origins: Sequence[str], attempts: FailedAttempts
+    ) -> None:
         self._verify = verify
         self._host = host
+        self._origins = frozenset(origins)
+        self._attempts = attempts
         self.ttl = ttl
         self._cache: dict[str, _CachedKey] = {}
         self._may_log = Throttle()
 
-    async def principal(self, key: str) -> Principal:
-        """Return the principal of a key ('' if none was sent). Raises Problem 401, or 503 if it cannot be verified."""
+    async def principal(self, key: str, address: str) -> Principal:
+        """Return the principal of a key ('' if none was sent) from a client's address.
+
+        Raises Problem 401, 429 after many wrong keys from there, or 503 if it cannot be verified.
+        """
         if len(key) > _MAX_KEY_LENGTH:
-            raise _unauthorized(key)
+            raise self._refusal(key, address)
         cached = self._cache.get(key)
         if cached is None or cached.expires_at < time.monotonic():
             cached = await self._refresh(key, cached)
         if cached.principal is None:
-            raise _unauthorized(key)
+            raise self._refusal(key, address)
         return cached.principal
+
+    async def is_operator(self, connection: HTTPConnection) -> bool:
+        """Whether a request, even to a public path, has the key of an operator."""
+        key = bearer(connection)
+        try:
+            return bool(key) and (await self.principal(key, client_address(connection))).is_operator
+        except Problem:
+            return False
+
+    def _refusal(self, key: str, address: str) -> Problem:
+        wait = self._attempts.add(address) if key else 0
+        return _too_many_failures(wait) if wait else _unauthorized(key)
 
     async def _refresh(self, key: str, before: _CachedKey | None) -> _CachedKey:
         try:
@@ -84,6 +104,25 @@ class Keyring:
             self._cache.clear()
         self._cache[key] = cached
         return cached
+
+    def refuse_cross_origin(self, principal: Principal, connection: HTTPConnection) -> None:
+        """Refuse requests of foreign pages in a browser on this machine, as long as no key is needed.
+
+        A foreign page may call any address (seen in Origin), or rebind its own host name to this machine (seen in
+        Host). A page of another port of this machine is foreign too. Raises Problem 403.
+        """
+        if principal.key_id is not None:
+            return
+        host, origin = connection.headers.get("host", ""), connection.headers.get("origin")
+        is_here = not host or is_loopback(_hostname(f"//{host}"))
+        own = (f"http://{host}", f"https://{host}")
+        if not is_here or (origin is not None and origin not in own and origin not in self._origins):
+            raise Problem(
+                403,
+                "Origin not allowed",
+                "without an API key only requests from this machine, to localhost, are accepted, and only of pages of "
+                f"this service and of DASHBOARD_ORIGINS; {_REMEDY}",
+            )
 
     async def protect(self) -> None:
         """Before listening: wait until it is known that keys exist; return at once on loopback.
@@ -132,35 +171,20 @@ class Access:
         self._public = frozenset((*_PUBLIC, *public))
         self._below = tuple(path for path in self._public if path.endswith("/") and path != "/")
         self._strict = strict
-        self._may_log = Throttle()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         path = scope["path"]
         if scope["type"] == "http" and path not in self._public and not path.startswith(self._below):
             try:
                 connection = HTTPConnection(scope)
-                principal = await self._keyring.principal(bearer(connection))
-                refuse_cross_origin(principal, connection)
-                await self._limit(principal, path)
+                principal = await self._keyring.principal(bearer(connection), client_address(connection))
+                self._keyring.refuse_cross_origin(principal, connection)
+                await self._limiter.take(principal, strict=path.endswith(self._strict))
             except Problem as problem:
                 await problem.response()(scope, receive, send)
                 return
             scope.setdefault("state", {})["principal"] = principal
         await self._app(scope, receive, send)
-
-    async def _limit(self, principal: Principal, path: str) -> None:
-        if principal.key_id is None:
-            return
-        try:
-            await self._limiter.take(principal.key_id)
-        except REDIS_GONE as error:
-            if path.endswith(self._strict):
-                raise unavailable("the rate limit cannot be checked right now") from None
-            if self._may_log():
-                log.warning(
-                    "the rate limit cannot be checked: requests are let through",
-                    reason=str(error) or type(error).__name__,
-                )
 
 
 def caller(request: Request) -> Principal:
@@ -175,19 +199,9 @@ def bearer(connection: HTTPConnection) -> str:
     return key.strip() if scheme.lower() == "bearer" else ""
 
 
-def refuse_cross_origin(principal: Principal, connection: HTTPConnection) -> None:
-    """Refuse requests of foreign pages in a browser on this machine, as long as no key is needed.
-
-    A foreign page may call any address (seen in Origin), or rebind its own host name to this machine (seen in Host).
-    Raises Problem 403.
-    """
-    if principal.key_id is not None:
-        return
-    host, origin = connection.headers.get("host"), connection.headers.get("origin")
-    for address in (host and f"//{host}", origin):
-        if address and not is_loopback(_hostname(address)):
-            detail = f"without an API key only requests from this machine, to localhost, are accepted; {_REMEDY}"
-            raise Problem(403, "Origin not allowed", detail)
+def client_address(connection: HTTPConnection) -> str:
+    """The IP address of the client, or of the proxy in front of us."""
+    return connection.client.host if connection.client else ""
 
 
 def _hostname(address: str) -> str:
@@ -210,4 +224,13 @@ def _unauthorized(key: str) -> Problem:
         "API key not valid",
         "this key is unknown or was revoked; ask an operator for a new one",
         headers={"WWW-Authenticate": 'Bearer realm="bulksms", error="invalid_token"'},
+    )
+
+
+def _too_many_failures(wait: int) -> Problem:
+    return Problem(
+        429,
+        "Too many wrong keys",
+        f"too many keys that are not valid came from this address: try again in {wait} s, with a valid key at once",
+        headers={"Retry-After": str(wait)},
     )

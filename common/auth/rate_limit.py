@@ -1,12 +1,21 @@
-"""The rate limit of an API key: a token bucket in Redis, shared by all processes of a service."""
+"""The rate limit of an API key: a token bucket in Redis, shared by all processes of a service.
+
+Without Redis each process applies the limit on its own.
+"""
 
 import math
-from uuid import UUID
 
+import structlog
 from redis.asyncio import Redis
 
+from common.auth.principal import Principal
+from common.auth.token_buckets import TokenBuckets
+from common.observability.logs import Throttle
+from common.redis import REDIS_GONE
 from common.redis import connect as connect_redis
-from common.web.problems import Problem
+from common.web.problems import Problem, unavailable
+
+log = structlog.get_logger()
 
 # A script is atomic: no two requests take the same token. It uses Redis's clock, since clocks of machines differ.
 _TAKE = """
@@ -32,17 +41,30 @@ class Limiter:
         self._rate = rate
         self._burst = burst
         self._take = redis.register_script(_TAKE)
+        self._own = TokenBuckets(rate, burst)
+        self._may_log = Throttle()
 
     @classmethod
     def connect(cls, url: str, rate: float, burst: int) -> "Limiter":
         """Create a limiter on the Redis at `url`; a request waits at most half a second for it."""
         return cls(connect_redis(url, connect_timeout=0.5, timeout=0.5), rate, burst)
 
-    async def take(self, key_id: UUID) -> None:
-        """Take the token of one request. Raises Problem 429, and RedisError or OSError if Redis does not answer."""
-        if not self._rate:
+    async def take(self, principal: Principal, *, strict: bool = False) -> None:
+        """Take the token of one request or WebSocket message. Raises Problem 429.
+
+        `strict`: raises Problem 503 while Redis does not answer.
+        """
+        if not self._rate or principal.key_id is None:
             return
-        wait = float(await self._take(keys=[f"rate:{key_id}"], args=[self._rate, self._burst]))
+        try:
+            wait = float(await self._take(keys=[f"rate:{principal.key_id}"], args=[self._rate, self._burst]))
+        except REDIS_GONE as error:
+            if strict:
+                raise unavailable("the rate limit cannot be checked right now") from None
+            if self._may_log():
+                reason = str(error) or type(error).__name__
+                log.warning("each process limits the rate of requests on its own", reason=reason)
+            wait = self._own.take(principal.key_id)
         if wait > 0:
             raise Problem(
                 429,

@@ -11,6 +11,8 @@ import structlog
 # Libraries whose info lines repeat what the system logs itself.
 _QUIET = ("uvicorn.access", "arq.worker", "arq.connections", "aiosqlite", "alembic.runtime.plugins")
 
+_MAX_KINDS, _MAX_KIND = 1_000, 200  # kinds of lines that are remembered; characters of one
+
 _READY_LOGGER = "bulksms.ready"  # its lines are shown at every log level
 
 _PERSONAL = (
@@ -39,6 +41,44 @@ class Throttle:
             return False
         self._next = now + self._period
         return True
+
+
+class RepeatFilter(logging.Filter):
+    """Lets the first warnings and errors of one kind through in a period, and counts the others.
+
+    A kind is a logger, a level and a text without its values. The first line of the next period says in `left_out` how
+    many were dropped. Debug and info lines pass.
+    """
+
+    def __init__(self, most: int = 10, period: float = 10.0) -> None:
+        super().__init__()
+        self._most = most
+        self._period = period
+        self._kinds: dict[tuple[str, int, str], list[float]] = {}  # the end of the period, lines, lines left out
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        message: Any = record.msg  # a dict if structlog made it
+        is_ours = isinstance(message, dict)
+        text = str(message.get("event") if is_ours else message)
+        kind, now = (record.name, record.levelno, text[:_MAX_KIND]), time.monotonic()
+        state = self._kinds.get(kind)
+        if state is None or now >= state[0]:
+            if len(self._kinds) >= _MAX_KINDS:
+                self._kinds.clear()
+            left_out = int(state[2]) if state else 0
+            self._kinds[kind] = [now + self._period, 1, 0]
+            if left_out and is_ours:
+                record.msg = {**message, "left_out": left_out}  # type: ignore[assignment]
+            elif left_out:
+                record.msg, record.args = f"{record.getMessage()} ({left_out} more were left out)", ()
+            return True
+        if state[1] < self._most:
+            state[1] += 1
+            return True
+        state[2] += 1
+        return False
 
 
 def ready(process: str) -> None:
@@ -75,6 +115,7 @@ def configure(level: str, service: str) -> None:
             ],
         )
     )
+    handler.addFilter(RepeatFilter())
     logging.root.handlers[:] = [handler]
     logging.root.setLevel(level.upper())
     logging.getLogger(_READY_LOGGER).setLevel(logging.INFO)

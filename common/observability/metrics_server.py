@@ -12,6 +12,7 @@ from common.observability import metrics
 from common.observability.metrics import Refresh
 from common.web import problems
 from common.web.health import Dependency, health_routes
+from common.web.security_headers import SecurityHeaders
 from common.web.server import serve_on
 
 log = structlog.get_logger()
@@ -37,4 +38,4 @@ async def serve(
     app = Starlette(routes=[metrics.route(registry, refreshes), *health_routes(dependencies)])
     problems.install(app)
     with listener:
-        await serve_on(listener, app, asyncio.Event(), request_timeout=_REQUEST_TIMEOUT)
+        await serve_on(listener, SecurityHeaders(app), asyncio.Event(), request_timeout=_REQUEST_TIMEOUT)

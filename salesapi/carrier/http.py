@@ -2,16 +2,15 @@
 
 from collections.abc import Sequence
 
-import aiohttp
 import msgspec
 
 from common.observability import tracing
 from common.observability.counters import counters
 from common.topology import BATCHES, MESSAGES
+from salesapi.carrier.http_client import CarrierClient, Response
 from salesapi.carrier.port import (
     CarrierBusyError,
     CarrierRefusedError,
-    CarrierUnavailableError,
     CarrierUnknownError,
     Message,
     Submission,
@@ -49,8 +48,7 @@ class HttpCarrier:
         self.idempotent = idempotent
         self._url = f"{url}/messages"
         self._callback_url = callback_url
-        self._timeout = aiohttp.ClientTimeout(total=timeout)
-        self._session: aiohttp.ClientSession | None = None
+        self._client = CarrierClient(timeout)
 
     async def submit(self, key: str, messages: Sequence[Message]) -> Submission:
         """Submit a batch under its idempotency key. Raises one of the CarrierErrors."""
@@ -62,27 +60,23 @@ class HttpCarrier:
             headers["Idempotency-Key"] = key
         if traceparent := tracing.traceparent():
             headers["traceparent"] = traceparent
-        session = self._session = self._session or aiohttp.ClientSession(timeout=self._timeout)
+        response = await self._client.post(self._url, body, headers)
         try:
-            async with session.post(self._url, data=body, headers=headers) as response:
-                return _read(response, await response.read())
-        except aiohttp.ClientConnectorError as error:
-            raise CarrierUnavailableError(f"no connection: {error}") from error
-        except (aiohttp.ClientError, TimeoutError, OSError, msgspec.MsgspecError) as error:
-            raise CarrierUnknownError(f"no valid response: {str(error) or type(error).__name__}") from error
+            return _read(response)
+        except msgspec.MsgspecError as error:
+            raise CarrierUnknownError(f"no valid response: {error}") from error
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        await self._client.close()
 
 
-def _read(response: aiohttp.ClientResponse, body: bytes) -> Submission:
+def _read(response: Response) -> Submission:
     if response.status == 202:
-        accepted = msgspec.json.decode(body, type=Accepted)
+        accepted = msgspec.json.decode(response.body, type=Accepted)
         return Submission(
             accepted.accepted, [(rejection.message_id, rejection.reason) for rejection in accepted.rejected]
         )
-    details = f"{response.status} {body[:200].decode(errors='replace')}"
+    details = f"{response.status} {response.body[:200].decode(errors='replace')}"
     if response.status == 429:
         raise CarrierBusyError(details, _parse_seconds(response.headers.get("Retry-After", "1")))
     if 400 <= response.status < 500 and response.status != 408:

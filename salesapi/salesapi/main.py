@@ -8,6 +8,7 @@ from starlette.middleware.cors import CORSMiddleware
 from bulksms.quotas import Quotas
 from bulksms.report_writer import ReportWriter
 from common.auth import loopback
+from common.auth.failed_attempts import FailedAttempts
 from common.auth.middleware import Access, Keyring
 from common.auth.rate_limit import Limiter
 from common.observability import metrics, tracing
@@ -17,6 +18,7 @@ from common.settings import Settings
 from common.web import problems, server
 from common.web.health import health_operations
 from common.web.request_id import RequestIds
+from common.web.security_headers import SecurityHeaders
 from rpc import security
 from rpc.client import RpcClient, RpcTokenError
 from salesapi.salesapi.callback import Callback
@@ -45,7 +47,13 @@ async def _main(runtime: Runtime) -> None:
     salesdb = runtime.database("salesdb", settings.salesdb_dsn)
     jobs = runtime.jobs()
     rpc = runtime.need("rpc", RpcClient(settings.rpc_address, settings.rpc_timeout, security.of_client(settings)))
-    keyring = Keyring(rpc.verify_key, host, settings.key_cache_ttl)
+    keyring = Keyring(
+        rpc.verify_key,
+        host,
+        settings.key_cache_ttl,
+        origins=settings.dashboard_origins.split(),
+        attempts=FailedAttempts(settings.wrong_keys_per_minute, runtime.registry),
+    )
     limiter = runtime.own(Limiter.connect(settings.redis_url, settings.rate_limit, settings.rate_burst))
     charges = charge_batcher(jobs)
     progress = ProgressPublisher(salesdb, runtime.broadcast)
@@ -88,11 +96,11 @@ async def _main(runtime: Runtime) -> None:
         LifecycleEndpoints(salesdb, runner, quotas, progress.add),
         CampaignEndpoints(salesdb),
         callback,
-        [*health_operations(runtime.dependencies), metrics.operation(runtime.registry)],
+        [*health_operations(runtime.dependencies, keyring.is_operator), metrics.operation(runtime.registry)],
     )
     app = Starlette(routes=all_routes(table))
     problems.install(app, misconfigured=RpcTokenError)
-    guarded = RequestIds(Access(app, keyring, limiter, public=("/callback",)))
+    guarded = SecurityHeaders(RequestIds(Access(app, keyring, limiter, public=("/callback",))))
     async with runtime:
         await keyring.protect()
         await server.serve(

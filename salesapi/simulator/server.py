@@ -2,7 +2,8 @@
 
 `POST /messages` with `{callback_url, messages: [{message_id, to, text}]}` accepts a batch: 202 `{accepted, rejected:
 [{message_id, reason}]}`. With the header `Idempotency-Key`, a repeated batch gets the same response and reaches
-the phones once; without it each call is a new batch. Reports are posted to `callback_url` as
+the phones once; without it each call is a new batch. `callback_url` must be `CALLBACK_URL` or one of
+`CARRIER_CALLBACK_URLS`, and bodies `application/json`. Reports are posted to `callback_url` as
 `{message_id, status, timestamp, error_code?}`, or in arrays; signed where `CALLBACK_SECRETS` is set. `GET /stats` and
 `GET /stats/phones/{number}` count.
 
@@ -15,11 +16,15 @@ latency`
 """
 
 import asyncio
+from collections.abc import Collection
+from ipaddress import ip_address
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -32,6 +37,7 @@ from common.web import problems, server
 from common.web.health import health_routes
 from common.web.problems import Problem
 from common.web.requests import json_response, read_json
+from common.web.security_headers import SecurityHeaders
 from salesapi.carrier.http import Batch
 from salesapi.simulator.engine import KeyReusedError, Simulator
 from salesapi.simulator.outcome import NetworkModel
@@ -68,9 +74,10 @@ class _LostConnectionError(Exception):
 
 
 class Endpoints:
-    """The handlers of one simulator."""
+    """The handlers of one simulator, which reports to `callback_urls` only: it signs what it sends."""
 
-    def __init__(self, simulator: Simulator, store: Store) -> None:
+    def __init__(self, simulator: Simulator, store: Store, callback_urls: Collection[str]) -> None:
+        self._callback_urls = frozenset(callback_urls)
         self._simulator = simulator
         self._store = store
         self._trouble: list[Trouble] = []
@@ -86,7 +93,15 @@ class Endpoints:
 
     async def messages(self, request: Request) -> Response:
         key = request.headers.get("idempotency-key") or f"none-{uuid4()}"
+        _require_json(request)
         batch = await read_json(request, Batch, _MAX_BYTES)
+        if batch.callback_url not in self._callback_urls:
+            raise Problem(
+                403,
+                "Callback URL not allowed",
+                "callback_url: the simulator sends reports only to its CALLBACK_URL; add others to "
+                "CARRIER_CALLBACK_URLS, separated by spaces, and restart it",
+            )
         if not 1 <= len(batch.messages) <= _MAX_MESSAGES:
             raise Problem(400, "Batch not usable", f"messages: must have 1 to {_MAX_MESSAGES}")
         trouble = self._trouble.pop() if self._trouble else ""
@@ -122,6 +137,7 @@ class Endpoints:
         return json_response({"messages": await self._store.phone(request.path_params["number"])})
 
     async def behaviour(self, request: Request) -> Response:
+        _require_json(request)
         change = await read_json(request, BehaviourChange)
         simulator = self._simulator
         for name in ("failed", "undelivered", "duplicates", "swapped", "latency"):
@@ -139,6 +155,40 @@ class Endpoints:
         return json_response(
             {**msgspec.structs.asdict(simulator.network), "array": simulator.array, "mps": simulator.rate.mps}
         )
+
+
+def _require_json(request: Request) -> None:
+    """Raise Problem 415 unless the body is declared as JSON, which a foreign page cannot do without our consent."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Problem(415, "Media type not supported", "send the header Content-Type: application/json")
+
+
+class _OwnPagesOnly:
+    """ASGI middleware that refuses requests of foreign pages: with another Origin, or another name in Host.
+
+    `host`: the name under which the simulator is called. An address in Host cannot be a rebound name.
+    """
+
+    def __init__(self, app: Any, host: str) -> None:
+        self._app = app
+        self._host = host
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and not self._is_own(Headers(scope=scope)):
+            problem = Problem(403, "Origin not allowed", f"pages may not use the simulator; call it at {self._host}")
+            await problem.response()(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _is_own(self, headers: Headers) -> bool:
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if origin is not None and origin != f"http://{host}":
+            return False
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+            return name in (self._host, "localhost", "") or bool(ip_address(name))
+        except ValueError:
+            return False
 
 
 def _rate_limited(retry_after: float) -> Problem:
@@ -187,7 +237,7 @@ async def _main(runtime: Runtime) -> None:
     runtime.task("due reports", simulator.run_schedule)
     runtime.task("acknowledgements", simulator.run_flush)
     routes = [
-        *Endpoints(simulator, store).routes,
+        *Endpoints(simulator, store, (settings.callback_url, *settings.carrier_callback_urls.split())).routes,
         *health_routes(runtime.dependencies),
         metrics.route(runtime.registry),
     ]
@@ -196,7 +246,8 @@ async def _main(runtime: Runtime) -> None:
     app.add_exception_handler(_LostConnectionError, _raise)
     host, port = host_and_port(settings.carrier_url)
     async with runtime:
-        counted = HttpMetrics(runtime.registry).around(tracing.around(_with_lost_connections(app)))
+        guarded = SecurityHeaders(_OwnPagesOnly(tracing.around(_with_lost_connections(app)), host))
+        counted = HttpMetrics(runtime.registry).around(guarded)
         await server.serve(counted, host, port, runtime.stopping)
 
 

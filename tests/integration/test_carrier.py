@@ -7,8 +7,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -17,7 +19,7 @@ import pytest
 
 from common.database import Database
 from common.jobs import JobQueue
-from common.settings import ROOT
+from common.settings import ROOT, host_and_port
 from local.launcher import System
 from local.ports import free_port
 from local.servers import is_answering
@@ -40,10 +42,11 @@ from tests.support.polling import until
 class Receiver:
     """A real HTTP server for callbacks; answers 503 to the first `refuse` of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, url: str) -> None:
         self.bodies: list[Any] = []
         self.refuse = 0
-        self.url = ""
+        self.url = url
+        self._path = urlsplit(url).path.encode()
 
     @property
     def reports(self) -> list[dict[str, Any]]:
@@ -56,7 +59,9 @@ class Receiver:
                     int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")
                 )
                 body = msgspec.json.decode(await reader.readexactly(length))
-                if self.refuse > 0:
+                if head.split()[1] != self._path:  # a late report of another test
+                    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                elif self.refuse > 0:
                     self.refuse -= 1
                     writer.write(b"HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n")
                 else:
@@ -66,11 +71,14 @@ class Receiver:
             writer.close()
 
 
+_used_urls = count()
+
+
 @pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    receiver = Receiver()
-    server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0)
-    receiver.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/callback"
+async def receiver(client: Client) -> AsyncIterator[Receiver]:
+    """A receiver at a URL to which the simulator may report, and which no other test uses."""
+    receiver = Receiver(client.settings.carrier_callback_urls.split()[next(_used_urls)])
+    server = await asyncio.start_server(receiver.serve, *host_and_port(receiver.url))
     yield receiver
     server.close()
 

@@ -18,6 +18,8 @@ async def test_a_page_from_elsewhere_cannot_use_the_browser_of_this_machine(clie
         {"Host": "elsewhere.example"},
         {"Origin": "null"},
         {"Host": "]["},
+        {"Origin": "http://localhost:3000"},
+        {"Origin": "http://127.0.0.1:1"},
     ):
         problem(await client.http.get(f"{client.salesapi}/bulksms", headers=headers), 403)
     with pytest.raises(InvalidStatus) as refused:

@@ -41,8 +41,14 @@ def free_ports() -> dict[str, str]:
     }
 
 
+def callback_urls(count: int = 40) -> str:
+    """URLs of one free port for tests that receive reports of the simulator, each at a path of its own."""
+    port = free_port()
+    return " ".join(f"http://127.0.0.1:{port}/callback/{number}" for number in range(count))
+
+
 def start(data: Path, **environ: str) -> System:
     """Create a separate system, for a `with` block."""
-    environ = {**_ENVIRON, **free_ports(), "DATA_DIR": str(data), **environ}
+    environ = {**_ENVIRON, **free_ports(), "DATA_DIR": str(data), "CARRIER_CALLBACK_URLS": callback_urls(), **environ}
     inherited = {name: value for name, value in os.environ.items() if not name.endswith(("_DSN", "_URL"))}
     return System(load(environ), configured=set(), environ={**inherited, **environ})

@@ -5,6 +5,7 @@ from functools import partial
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 
+from common.auth.failed_attempts import FailedAttempts
 from common.auth.middleware import Access, Keyring
 from common.auth.rate_limit import Limiter
 from common.observability import metrics, tracing
@@ -16,6 +17,7 @@ from common.topology import CAMPAIGN_CHANNEL, CREDIT_CHANNEL, HEARTBEAT_CHANNEL
 from common.web import problems, server
 from common.web.health import health_operations
 from common.web.request_id import RequestIds
+from common.web.security_headers import SecurityHeaders
 from rpc import security
 from rpc.client import Progress, RpcClient, RpcTokenError
 from webapi.webapi import campaign_events, credit_events, pages
@@ -26,6 +28,7 @@ from webapi.webapi.metrics import WebSocketMetrics
 from webapi.webapi.operations import all_routes, operations
 from webapi.webapi.system_status import SystemMonitor
 from webapi.webapi.websocket import CreditSocket
+from webapi.webapi.websocket_limits import SocketLimits
 from workspace import keys
 
 
@@ -39,7 +42,13 @@ async def _main(runtime: Runtime) -> None:
     ds = runtime.database("ds", settings.ds_dsn)
     jobs = runtime.jobs()
     rpc = runtime.need("rpc", RpcClient(settings.rpc_address, settings.rpc_timeout, security.of_client(settings)))
-    keyring = Keyring(partial(keys.verify, ds), settings.webapi_host, settings.key_cache_ttl)
+    keyring = Keyring(
+        partial(keys.verify, ds),
+        settings.webapi_host,
+        settings.key_cache_ttl,
+        origins=settings.dashboard_origins.split(),
+        attempts=FailedAttempts(settings.wrong_keys_per_minute, runtime.registry),
+    )
     limiter = runtime.own(Limiter.connect(settings.redis_url, settings.rate_limit, settings.rate_burst))
     broadcast, system = runtime.broadcast, SystemMonitor()
     broadcast.register_type(CREDIT_CHANNEL, CreditView)
@@ -50,16 +59,18 @@ async def _main(runtime: Runtime) -> None:
     runtime.task("campaign check", partial(campaign_events.reconcile, rpc, broadcast))
     runtime.task("system status", partial(system.run, broadcast))
     runtime.task_once("key warning", keyring.warn_if_open)
-    shared = [*health_operations(runtime.dependencies), metrics.operation(runtime.registry)]
+    shared = [*health_operations(runtime.dependencies, keyring.is_operator), metrics.operation(runtime.registry)]
+    limits = SocketLimits(settings.websockets_per_key, settings.websockets_max)
+    socket = CreditSocket(ds, broadcast, rpc, keyring, limiter, limits, WebSocketMetrics(runtime.registry))
     app = Starlette(
         routes=[
             *all_routes(operations(Endpoints(ds, jobs, rpc), system, shared)),
-            WebSocketRoute("/ws", CreditSocket(ds, broadcast, rpc, keyring, WebSocketMetrics(runtime.registry))),
+            WebSocketRoute("/ws", socket),
             *pages.routes(settings.salesapi_url),
         ]
     )
     problems.install(app, misconfigured=RpcTokenError)
-    guarded = RequestIds(Access(app, keyring, limiter, public=pages.PUBLIC, strict=("/topup",)))
+    guarded = SecurityHeaders(RequestIds(Access(app, keyring, limiter, public=pages.PUBLIC, strict=("/topup",))))
     async with runtime:
         await keyring.protect()
         await server.serve(

@@ -13,7 +13,8 @@ import structlog
 from starlette.requests import HTTPConnection
 
 from common import topology
-from common.auth.middleware import Keyring, bearer, refuse_cross_origin
+from common.auth.middleware import Keyring, bearer, client_address
+from common.auth.rate_limit import Limiter
 from common.broadcast import KrispBroadcast
 from common.database import Database
 from common.observability.counters import counters
@@ -23,6 +24,7 @@ from webapi.webapi import campaign_events
 from webapi.webapi.credit_sender import CreditSender
 from webapi.webapi.metrics import WebSocketMetrics
 from webapi.webapi.websocket_auth import WebSocketAuth, close, send_error
+from webapi.webapi.websocket_limits import Slot, SocketLimits
 from webapi.webapi.websocket_messages import ClientDisconnectedError, MessageReader, WatchRequest
 from workspace import credit
 
@@ -33,12 +35,21 @@ class CreditSocket:
     """The endpoint, as a plain ASGI callable: a thousand clients receive every change, so no layer stands between."""
 
     def __init__(
-        self, ds: Database, broadcast: KrispBroadcast, rpc: RpcClient, keyring: Keyring, metrics: WebSocketMetrics
+        self,
+        ds: Database,
+        broadcast: KrispBroadcast,
+        rpc: RpcClient,
+        keyring: Keyring,
+        limiter: Limiter,
+        limits: SocketLimits,
+        metrics: WebSocketMetrics,
     ) -> None:
         self._ds = ds
         self._broadcast = broadcast
         self._rpc = rpc
         self._keyring = keyring
+        self._limiter = limiter
+        self._limits = limits
         self._metrics = metrics
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -48,19 +59,34 @@ class CreditSocket:
     async def _handle(self, scope: Any, receive: Any, send: Any) -> None:
         """Authenticate by the header if there is one, accept, and serve until the connection ends."""
         await receive()  # websocket.connect
-        auth = WebSocketAuth(self._keyring)
         connection = HTTPConnection(scope)
+        address = client_address(connection)
+        auth = WebSocketAuth(self._keyring, address)
+        try:
+            await self._authenticate(auth, connection)
+            with self._limits.slot(auth.principal.key_id if auth.principal else address) as slot:
+                await self._accept(auth, slot, scope, receive, send)
+        except Problem as problem:  # before it was accepted
+            await problem.response()(scope, receive, send)
+
+    async def _authenticate(self, auth: WebSocketAuth, connection: HTTPConnection) -> None:
+        """Authenticate by the header if there is one. Raises Problem, unless a message may bring the key."""
         key = bearer(connection)
         try:
-            refuse_cross_origin(await auth.authenticate(key), connection)
+            principal = await auth.authenticate(key)
         except Problem as problem:
             if key or problem.status != 401:
-                await problem.response()(scope, receive, send)
-                return
+                raise
+            return
+        self._keyring.refuse_cross_origin(principal, connection)
+        await self._limiter.take(principal)
+
+    async def _accept(self, auth: WebSocketAuth, slot: Slot, scope: Any, receive: Any, send: Any) -> None:
+        """Accept, and serve until the connection ends; never raises Problem."""
         await send({"type": "websocket.accept"})
         revocation = asyncio.create_task(auth.close_when_revoked(send))
         try:
-            await self._serve(auth, scope, receive, send)
+            await self._serve(auth, slot, scope, receive, send)
         except (ClientDisconnectedError, OSError):
             pass  # OSError: it disconnected while we were sending
         except Problem as problem:
@@ -68,17 +94,17 @@ class CreditSocket:
         finally:
             revocation.cancel()
 
-    async def _serve(self, auth: WebSocketAuth, scope: Any, receive: Any, send: Any) -> None:
+    async def _serve(self, auth: WebSocketAuth, slot: Slot, scope: Any, receive: Any, send: Any) -> None:
         """Follow the client's requests, each of which replaces the one before.
 
         Raises ClientDisconnectedError at the end, or Problem if the client is not authenticated.
         """
-        reader = MessageReader(receive, send)
+        reader = MessageReader(receive, send, self._limiter)
         subscriptions: list[asyncio.Task[None]] = []
         try:
             while True:
                 request = await reader.next(auth)
-                visible = await self._visible(auth, request, send)
+                visible = await self._visible(auth, slot, request, send)
                 for task in subscriptions:
                     task.cancel()
                 sender = CreditSender(scope, send, self._metrics.frames)
@@ -89,11 +115,13 @@ class CreditSocket:
             for task in subscriptions:
                 task.cancel()
 
-    async def _visible(self, auth: WebSocketAuth, request: WatchRequest, send: Any) -> list[UUID]:
+    async def _visible(self, auth: WebSocketAuth, slot: Slot, request: WatchRequest, send: Any) -> list[UUID]:
         """The requested workspaces that the client may see; the others get an error message. Raises Problem."""
         principal = auth.principal
         if request.key or principal is None:
             principal = await auth.authenticate(request.key)
+            slot.move(principal.key_id)
+            await self._limiter.take(principal)
         visible = [workspace_id for workspace_id in request.ids if principal.sees(workspace_id)]
         for hidden in set(request.ids) - set(visible):
             await send_error(send, f"there is no workspace {hidden}")

@@ -19,14 +19,15 @@ KEY_TIMEOUT = 10.0  # seconds in which a message with a key must come
 class WebSocketAuth:
     """The key and the principal of one connection; `principal` is None until it is authenticated."""
 
-    def __init__(self, keyring: Keyring) -> None:
+    def __init__(self, keyring: Keyring, address: str) -> None:
         self._keyring = keyring
+        self._address = address
         self._key = ""
         self.principal: Principal | None = None
 
     async def authenticate(self, key: str) -> Principal:
-        """Verify the key ('' for none). Raises Problem: 401, or 503 while keys cannot be verified."""
-        self.principal = principal = await self._keyring.principal(key)
+        """Verify the key ('' for none). Raises Problem: 401, 429, or 503 while keys cannot be verified."""
+        self.principal = principal = await self._keyring.principal(key, self._address)
         self._key = key
         return principal
 
@@ -37,9 +38,9 @@ class WebSocketAuth:
             if self.principal is None:
                 continue
             try:
-                await self._keyring.principal(self._key)
+                await self._keyring.principal(self._key, self._address)
             except Problem as problem:
-                if problem.status == 401:  # while keys cannot be verified, open connections stay open
+                if problem.status in (401, 429):  # while keys cannot be verified, open connections stay open
                     await close(send, problem)
                     return
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import msgspec
 
+from common.auth.rate_limit import Limiter
 from common.web.problems import Problem
 from common.web.requests import NOT_JSON, not_json
 from webapi.webapi.websocket_auth import KEY_TIMEOUT, WebSocketAuth, send_error
@@ -52,25 +53,27 @@ def decode(message: str | bytes) -> WatchRequest:
 class MessageReader:
     """Reads the messages of one client."""
 
-    def __init__(self, receive: Any, send: Any) -> None:
+    def __init__(self, receive: Any, send: Any, limiter: Limiter) -> None:
         self._receive = receive
+        self._limiter = limiter
         self._send = send
         self._second = self._count = 0
 
     async def next(self, auth: WebSocketAuth) -> WatchRequest:
         """Wait for the next valid message.
 
-        Raises ClientDisconnectedError, or Problem 401 if a client that needs a key does not send one in time.
+        Raises ClientDisconnectedError, Problem 401 if a client that needs a key does not send one in time, or 429
+        if its messages exceed the rate limit of its key.
         """
         try:
             async with asyncio.timeout(None if auth.principal else KEY_TIMEOUT):
-                while (request := await self._read()) is None:
+                while (request := await self._read(auth)) is None:
                     pass
                 return request
         except TimeoutError:
             raise Problem(401, "API key required", f'send {{"key": "..."}} within {KEY_TIMEOUT:g} s') from None
 
-    async def _read(self) -> WatchRequest | None:
+    async def _read(self, auth: WebSocketAuth) -> WatchRequest | None:
         """Read a message; None for an invalid one, after an error message to the client."""
         message = await self._receive()
         if message["type"] == "websocket.disconnect":
@@ -79,6 +82,8 @@ class MessageReader:
             reason = f"more than {_MAX_RATE} messages per second: one message can name {_MAX_WORKSPACES} workspaces"
             await self._send({"type": "websocket.close", "code": 1008, "reason": reason})
             raise ClientDisconnectedError
+        if auth.principal is not None:
+            await self._limiter.take(auth.principal)
         try:
             request = decode(message.get("text") or message.get("bytes") or b"")
         except NOT_JSON as error:
