@@ -8,7 +8,8 @@ from pyroaring import BitMap64
 
 from bulksms.contacts.csv_escape import unescape_formula
 from bulksms.contacts.csv_text import MAX_LINE, CsvError, Lines, find_delimiter, open_text
-from bulksms.contacts.phone import PhoneError, PhoneNormaliser
+from bulksms.contacts.numbering_plan import PhoneError
+from bulksms.contacts.phone import PhoneNormaliser
 from bulksms.message import MAX_CHARACTERS, MAX_SEGMENTS, Template, count_segments, normalise_column
 
 NAME, NUMBER = "contact name", "phone number"
