@@ -1,6 +1,5 @@
 """The salesapi process: connections, background tasks and handlers."""
 
-import os
 from typing import Any
 
 from starlette.applications import Starlette
@@ -40,7 +39,6 @@ _SCANS_AT_ONCE = 2  # reads of many rows
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C; reports in the buffer are committed before the end."""
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # our children run other programs: nothing to prepare
     run("salesapi", settings, _main)
 
 
