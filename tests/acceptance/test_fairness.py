@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import httpx2
 import psutil
 import pytest
@@ -27,6 +28,9 @@ _HEAD = (
 )
 
 
+_STORING = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'COPY%'"
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """A system with small bounds."""
@@ -36,7 +40,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         "UPLOADS_PER_KEY": str(_PER_KEY),
         "UPLOADS_MAX_BYTES": str(_SPACE),
         "SCANS_PER_KEY": "1",
-        "REQUEST_TIMEOUT": "8",
+        "REQUEST_TIMEOUT": "20",
     }
     with start(tmp_path_factory.mktemp("bounded"), **environ) as running:
         yield running
@@ -94,9 +98,7 @@ async def test_uploads_under_way_are_bounded_for_a_key_and_in_all(bounded: Secur
         await _held(third, bob.key, 10_000)
         refused = await until(lambda: _refused(bounded, bob.key, bob.workspace))
         assert "3 uploads are in progress" in problem(refused, 429)
-        # Each was ended after REQUEST_TIMEOUT, and what it held is free again.
-        assert [(await one.answer())[0] for one in (first, second, third)] == [408] * 3
-    assert (await _create(bounded, ann.key, ann.workspace)).status_code == 201
+    await until(lambda: _is_created(bounded, ann.key, ann.workspace))  # what they held is free again
 
 
 async def test_who_sends_much_and_then_little_is_ended(bounded: SecuredSystem) -> None:
@@ -139,15 +141,18 @@ async def test_an_upload_process_that_is_killed_is_replaced_and_leaves_nothing(
 ) -> None:
     bob = bounded.bob
     before = await bounded.call(bob.key, "GET", "/bulksms")
-    upload = asyncio.create_task(_create(bounded, bob.key, bob.workspace, csv_of(150_000)))
-    killed = await until(lambda: _busy_child(small))
-    killed.kill()
+    upload = asyncio.create_task(_create(bounded, bob.key, bob.workspace, csv_of(200_000)))
+    children = psutil.Process(small.processes["salesapi"].pid).children()
+    async with asyncpg.create_pool(small.settings.salesdb_dsn, min_size=0) as salesdb:
+        await until(lambda: salesdb.fetchval(_STORING))
+        for child in children:  # the one that stores it, and the idle one
+            child.kill()
     assert "interrupted" in problem(await upload, 503)
     after = await bounded.call(bob.key, "GET", "/bulksms")
     assert after.json() == before.json()
     for _ in range(4):
         assert (await _create(bounded, bob.key, bob.workspace)).status_code == 201
-    assert small.is_ready("salesapi")
+    await until(lambda: asyncio.to_thread(small.is_ready, "salesapi"))
 
 
 async def test_a_killed_salesapi_leaves_no_upload_process(bounded: SecuredSystem, small: System) -> None:
@@ -174,12 +179,8 @@ async def _refused(bounded: SecuredSystem, key: str, workspace: UUID) -> httpx2.
     return answer if answer.status_code == 429 else None
 
 
-async def _busy_child(system: System) -> psutil.Process | None:
-    """An upload process that is storing contacts: it has used CPU time since the last look."""
-    children = psutil.Process(system.processes["salesapi"].pid).children()
-    before = {child.pid: child.cpu_times().user for child in children}
-    await asyncio.sleep(0.05)
-    return next((child for child in children if child.cpu_times().user - before[child.pid] > 0.01), None)
+async def _is_created(bounded: SecuredSystem, key: str, workspace: UUID) -> bool:
+    return (await _create(bounded, key, workspace)).status_code == 201
 
 
 def _is_running(process: psutil.Process) -> bool:
