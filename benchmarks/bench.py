@@ -78,7 +78,7 @@ class Bench:
         """Create a campaign in a new workspace with enough credit."""
         workspace = await credit.create(self.ds, "benchmark", Decimal(contacts))
         fields = {"name": "benchmark", "message": MESSAGE, "workspace_id": str(workspace.workspace_id)}
-        with self._file(contacts).open("rb") as file:
+        with self.file(contacts).open("rb") as file:
             started_at = time.perf_counter()
             response = await self._http.post(f"{self.salesapi}/create", data=fields, files={"file": file})
             seconds = time.perf_counter() - started_at
@@ -87,7 +87,7 @@ class Bench:
             raise BrokenInvariantError(f"{campaign['accepted']} of {contacts} contacts were accepted")
         return Created(workspace.workspace_id, campaign["bulksms_id"], contacts / seconds)
 
-    def _file(self, contacts: int) -> Path:
+    def file(self, contacts: int) -> Path:
         """A CSV of contacts, with numbers in three formats."""
         path = self._files / f"{contacts}.csv"
         if not path.exists():

@@ -26,6 +26,7 @@ class LoadResult(msgspec.Struct):
     requests_per_s: float
     reports_per_s: float
     p50_ms: float
+    p95_ms: float
     p99_ms: float
     other_answers: int
 
@@ -90,6 +91,7 @@ async def _run(options: argparse.Namespace) -> LoadResult:
         requests_per_s=-(-options.count // options.array) / seconds,
         reports_per_s=options.count / seconds,
         p50_ms=latencies[len(latencies) // 2] * 1000,
+        p95_ms=latencies[int(len(latencies) * 0.95)] * 1000,
         p99_ms=latencies[int(len(latencies) * 0.99)] * 1000,
         other_answers=load.other,
     )

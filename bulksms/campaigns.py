@@ -90,6 +90,13 @@ class ContactResult(NamedTuple):
     modified_at: datetime
 
 
+class ContactsPage(NamedTuple):
+    """Contacts, and the last seq that was looked at; None if there are no more."""
+
+    contacts: list[ContactResult]
+    last: int | None
+
+
 class RejectedRow(NamedTuple):
     """A row of the upload that was not accepted."""
 
@@ -105,6 +112,8 @@ class CampaignNotFoundError(Exception):
 FIELDS = ", ".join(Campaign._fields)
 _CONTACT_FIELDS = ", ".join(ContactResult._fields)
 
+_MOST_SCANNED = 20_000  # rows of a campaign, to find those of one status
+
 _GET = f"SELECT {FIELDS} FROM bulksms WHERE id = $1 AND deleted_at IS NULL"
 
 _GET_MANY = f"SELECT {FIELDS} FROM bulksms WHERE id = ANY($1) AND deleted_at IS NULL"
@@ -119,7 +128,7 @@ _LIST = f"""
 
 _CONTACTS = f"""
     SELECT {_CONTACT_FIELDS} FROM bulksms_info
-    WHERE bulksms_id = $1 AND seq > $2 AND ($3::text IS NULL OR sms_status = $3::text::sms_status)
+    WHERE bulksms_id = $1 AND seq > $2 AND seq <= $5 AND ($3::text IS NULL OR sms_status = $3::text::sms_status)
     ORDER BY seq
     LIMIT $4
 """
@@ -164,11 +173,21 @@ async def page(database: Database, workspace_id: UUID | None, before: UUID | Non
 
 
 async def contacts(
-    database: Database, bulksms_id: UUID, *, status: SmsStatus | None, after: int, limit: int
-) -> list[ContactResult]:
-    """Contacts in the order of the file, starting after seq `after` (-1 for the first)."""
+    database: Database, campaign: Campaign, *, status: SmsStatus | None, after: int, limit: int
+) -> ContactsPage:
+    """Contacts in the order of the file, starting after seq `after` (-1 for the first).
+
+    A page may have fewer than `limit`, or none, before the last one: a query looks at _MOST_SCANNED rows at most.
+    """
+    if status is not None and not campaign.statuses[status]:
+        return ContactsPage([], None)
+    last = after + _MOST_SCANNED
     async with database.connection() as connection:
-        return [ContactResult(*row) for row in await connection.fetch(_CONTACTS, bulksms_id, after, status, limit)]
+        rows = await connection.fetch(_CONTACTS, campaign.id, after, status, limit, last)
+    found = [ContactResult(*row) for row in rows]
+    if len(found) == limit:
+        last = found[-1].seq
+    return ContactsPage(found, last if last < campaign.contact_count - 1 else None)
 
 
 async def rejected(database: Database, bulksms_id: UUID, *, after: int, limit: int) -> list[RejectedRow]:
@@ -177,12 +196,13 @@ async def rejected(database: Database, bulksms_id: UUID, *, after: int, limit: i
         return [RejectedRow(*row) for row in await connection.fetch(_REJECTED, bulksms_id, after, limit)]
 
 
-async def results(database: Database, bulksms_id: UUID, rows: int = 5_000) -> AsyncIterator[Sequence[ContactResult]]:
+async def results(database: Database, campaign: Campaign, rows: int = 1_000) -> AsyncIterator[Sequence[ContactResult]]:
     """All contacts in chunks of up to `rows`, each a keyset page, so that no transaction stays open."""
-    after = -1
-    while chunk := await contacts(database, bulksms_id, status=None, after=after, limit=rows):
-        yield chunk
-        after = chunk[-1].seq
+    after: int | None = -1
+    while after is not None:
+        page = await contacts(database, campaign, status=None, after=after, limit=rows)
+        yield page.contacts
+        after = page.last
 
 
 def from_row(row: Record) -> Campaign:

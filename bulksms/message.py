@@ -1,7 +1,7 @@
 """The text of a campaign: its placeholders, its encoding, and the segments in which it is sent and charged."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -16,7 +16,13 @@ _GSM_EXTENSION = frozenset("\f^{}\\[~]|€")
 _GSM_SINGLE, _GSM_PART = 160, 153  # septets in a single segment, in each part of several
 _UCS2_SINGLE, _UCS2_PART = 70, 67  # UTF-16 code units likewise
 
+MAX_CHARACTERS = MAX_SEGMENTS * _GSM_PART  # no longer text fits
+MAX_PLACEHOLDERS = 50
+
 _PLAIN = re.compile(r"[A-Za-z0-9 \n\r@$_!\"#%&'()*+,\-./:;<=>?]*\Z")  # one septet each: most texts
+_GSM = re.compile(f"[{re.escape(''.join(sorted(_GSM_BASIC | _GSM_EXTENSION)))}]*\\Z")
+_ESCAPE = "\x1b"  # precedes a character of the extension table
+_HIGH_SURROGATES = range(0xD8, 0xDC)  # high byte of the first unit of a pair
 
 
 class MessageError(ValueError):
@@ -42,11 +48,17 @@ def count_segments(text: str) -> Segments:
     """Encode and divide a text into segments (GSM 03.38, 03.40); no character is split between two segments."""
     if _PLAIN.match(text):
         return Segments(Encoding.GSM7, len(text), _divide(len(text), _GSM_SINGLE, _GSM_PART))
-    if all(character in _GSM_BASIC or character in _GSM_EXTENSION for character in text):
-        widths = [1 + (character in _GSM_EXTENSION) for character in text]
-        return Segments(Encoding.GSM7, sum(widths), _fill(widths, _GSM_SINGLE, _GSM_PART))
-    widths = [1 + (character > "\uffff") for character in text]
-    return Segments(Encoding.UCS2, sum(widths), _fill(widths, _UCS2_SINGLE, _UCS2_PART))
+    if _GSM.match(text):
+        septets = text
+        for character in _GSM_EXTENSION:
+            septets = septets.replace(character, _ESCAPE + character)
+        splits = septets.startswith  # whether a segment that ends before this septet would split a character
+        count = _fill(len(septets), _GSM_SINGLE, _GSM_PART, lambda end: splits(_ESCAPE, end - 1))
+        return Segments(Encoding.GSM7, len(septets), count)
+    units = text.encode("utf-16-be", "surrogatepass")
+    size = len(units) // 2
+    count = _fill(size, _UCS2_SINGLE, _UCS2_PART, lambda end: units[2 * end - 2] in _HIGH_SURROGATES)
+    return Segments(Encoding.UCS2, size, count)
 
 
 def _divide(length: int, single: int, part: int) -> int:
@@ -55,15 +67,13 @@ def _divide(length: int, single: int, part: int) -> int:
     return -(-length // part)
 
 
-def _fill(widths: Sequence[int], single: int, part: int) -> int:
-    """Number of segments for characters of one or two units, none of them split."""
-    if sum(widths) <= single:
+def _fill(size: int, single: int, part: int, would_split: Callable[[int], bool]) -> int:
+    """Number of segments for `size` units; one that would end inside of a character of two ends before it."""
+    if size <= single:
         return 1
-    segments, room = 1, part
-    for width in widths:
-        if width > room:
-            segments, room = segments + 1, part
-        room -= width
+    segments, end = 1, part
+    while end < size:
+        segments, end = segments + 1, end - would_split(end) + part
     return segments
 
 
@@ -90,6 +100,12 @@ class Template:
             raise MessageError("the message contains a character that cannot be sent (NUL or an unpaired surrogate)")
         self.text = text
         self._literals, self.columns, self._order = _parse(text)
+        if len(self._order) > MAX_PLACEHOLDERS:
+            raise MessageError(
+                f"the message has {len(self._order)} placeholders; at most {MAX_PLACEHOLDERS} are filled"
+            )
+        self._uses = [self._order.count(index) for index in range(len(self.columns))]
+        self._fixed = sum(map(len, self._literals))
         if columns is not None:
             self._check(columns)
         constant = count_segments("".join(self._literals)).segments
@@ -105,6 +121,10 @@ class Template:
     def is_constant(self) -> bool:
         """Whether every contact gets the same text."""
         return not self.columns
+
+    def length(self, values: Sequence[str]) -> int:
+        """The number of characters that `render` would return."""
+        return self._fixed + sum(uses * len(value) for uses, value in zip(self._uses, values, strict=True))
 
     def render(self, values: Sequence[str]) -> str:
         """The text for one contact."""

@@ -90,6 +90,12 @@ class Runtime:
         self._databases.append(database)
         return database
 
+    def pool(self, database: str, dsn: str, connections: int) -> Database:
+        """Add a further connection pool for a database, for work that must not wait for that of others."""
+        pool = self.own(Database(database, dsn, connections))
+        self._databases.append(pool)
+        return pool
+
     def jobs(self) -> JobQueue:
         """Add Redis as a dependency, and return the job queues to send to."""
         return self.need("redis", JobQueue.connect(self.settings.redis_url))

@@ -105,6 +105,30 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
     quota_contacts: Annotated[
         Count, Meta(description="most contacts of a workspace that are stored; deleted campaigns make room")
     ] = 20_000_000
+    upload_timeout: Annotated[
+        Seconds, Meta(description="seconds in which the whole body of a request must arrive, whatever its size")
+    ] = 900.0
+    uploads: Annotated[
+        Count, Meta(description="uploads in progress at the same time, in one salesapi; more get 429")
+    ] = 32
+    uploads_per_key: Annotated[
+        Count, Meta(description="uploads of one API key in progress at the same time; more get 429")
+    ] = 4
+    uploads_max_bytes: Annotated[
+        Count,
+        Meta(
+            description="bytes that uploads in progress may hold in temporary files, in the folder `TMPDIR`; "
+            "one key at most half of them"
+        ),
+    ] = 1024 * 1024 * 1024
+    upload_processes: Annotated[
+        Count, Meta(le=64, description="processes of one salesapi that store uploads, each one at a time")
+    ] = 2
+    scans: Annotated[
+        Count,
+        Meta(description="reads of contacts, rejected rows, timelines and results in progress; more get 429"),
+    ] = 64
+    scans_per_key: Annotated[Count, Meta(description="those of one API key; more get 429")] = 8
     send_batch: Annotated[Count, Meta(le=10_000, description="messages in one submission to the carrier")] = 500
     send_concurrency: Annotated[Count, Meta(le=64, description="concurrent submissions of one campaign")] = 4
     send_lease: Annotated[

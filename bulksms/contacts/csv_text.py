@@ -82,7 +82,7 @@ class Lines(Iterator[str]):
     def __init__(self, text: TextIO) -> None:
         self._text = text
         self._peeked: str | None = None
-        self.count = 0
+        self.count = self.total = 0  # lines and characters so far
         self.quotes = self.size = 0  # quotes and characters since the last row
 
     def peek(self) -> str:
@@ -98,6 +98,7 @@ class Lines(Iterator[str]):
         self.count += 1
         self.quotes += line.count('"')
         self.size += len(line)
+        self.total += len(line)
         if self.size > MAX_RECORD:
             raise CsvError(
                 f"line {self.count}: the row is longer than {MAX_RECORD} characters: is a closing quote missing?"

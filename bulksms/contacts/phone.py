@@ -1,31 +1,18 @@
 """Normalise phone numbers to E.164 (`+358401234567`); validity is decided by `phonenumbers`."""
 
 import re
+from contextlib import suppress
 from typing import Any
 
 import phonenumbers
-from phonenumbers import NumberParseException, PhoneMetadata, PhoneNumberFormat
+from phonenumbers import PhoneMetadata
 
-_TYPES = (
-    "fixed_line", "mobile", "toll_free", "premium_rate", "shared_cost", "personal_number", "voip", "pager", "uan",
-    "voicemail",
-)  # fmt: skip
+from bulksms.contacts.numbering_plan import TYPES, PhoneError, e164, international, national
 
 _DASHES_AND_SPACES = re.compile(r"[\s\u00ad\u2010-\u2015\u2212\u200b-\u200f\u202a-\u202e\u2060\ufeff.()/\-]+")
 _DIGITS = re.compile(r"\+?[0-9]+\Z")
+_SHORTEST_INTERNATIONAL = 7  # digits, with the calling code (Niue: +683 4000)
 _SCIENTIFIC = re.compile(r"\s*[0-9][.,]?[0-9]*[eE]\+?[0-9]+\s*\Z")
-
-_REASONS = {
-    NumberParseException.INVALID_COUNTRY_CODE: "unknown country code",
-    NumberParseException.NOT_A_NUMBER: "not a phone number",
-    NumberParseException.TOO_SHORT_AFTER_IDD: "too short",
-    NumberParseException.TOO_SHORT_NSN: "too short",
-    NumberParseException.TOO_LONG: "too long",
-}
-
-
-class PhoneError(ValueError):
-    """The text is not a valid phone number; the message says why."""
 
 
 class PhoneNormaliser:
@@ -50,10 +37,10 @@ class PhoneNormaliser:
         not valid nationally is tried as an international one, since spreadsheets drop the plus. Raises PhoneError.
         """
         number = self._by_pattern(raw)
-        return number if number is not None else self._by_library(raw)
+        return number if number is not None else self._by_plan(raw)
 
     def _by_pattern(self, raw: str) -> str | None:
-        """A valid number of the default region, by the library's own patterns: 30 times as fast as parsing."""
+        """A valid number of the default region, by one pattern: most numbers of most files."""
         digits = raw if raw[1:].isalnum() else _DASHES_AND_SPACES.sub("", raw)
         if digits.startswith(self._international):
             national = digits[len(self._international) :]
@@ -63,7 +50,7 @@ class PhoneNormaliser:
             return None
         return self._international + national if self._pattern.match(national) else None
 
-    def _by_library(self, raw: str) -> str:
+    def _by_plan(self, raw: str) -> str:
         if _SCIENTIFIC.match(raw):
             raise PhoneError("a spreadsheet has changed this number to scientific notation: format the column as text")
         text = _DASHES_AND_SPACES.sub("", raw.strip().removeprefix("tel:").replace("＋", "+"))
@@ -73,31 +60,16 @@ class PhoneNormaliser:
             raise PhoneError("empty")
         if not _DIGITS.match(text):
             raise PhoneError("not a phone number")
+        if text.startswith("+"):
+            return e164(international(text[1:]))
         try:
-            return self._valid(text)
+            return e164(national(text, self.region))
         except PhoneError:
-            if text.startswith(("+", "0")):
+            if text.startswith("0") or len(text) < _SHORTEST_INTERNATIONAL:
                 raise
-            try:
-                return self._valid("+" + text)
-            except PhoneError:
-                pass
+            with suppress(PhoneError):
+                return e164(international(text))
             raise
-
-    def _valid(self, text: str) -> str:
-        try:
-            number = phonenumbers.parse(text, self.region)
-        except NumberParseException as error:
-            raise PhoneError(_REASONS.get(error.error_type, "not a phone number")) from None
-        if not phonenumbers.is_valid_number(number):
-            reason = phonenumbers.is_possible_number_with_reason(number)
-            if reason == phonenumbers.ValidationResult.TOO_SHORT:
-                raise PhoneError("too short")
-            if reason == phonenumbers.ValidationResult.TOO_LONG:
-                raise PhoneError("too long")
-            region = phonenumbers.region_code_for_country_code(number.country_code or 0)
-            raise PhoneError(f"not a valid number in {region}")
-        return phonenumbers.format_number(number, PhoneNumberFormat.E164)
 
 
 def _valid_pattern(region: str) -> re.Pattern[str]:
@@ -113,7 +85,7 @@ def _valid_pattern(region: str) -> re.Pattern[str]:
         or phonenumbers.region_code_for_country_code(metadata.country_code) != region
     ):
         return re.compile(r"(?!)")
-    types = [getattr(metadata, name) for name in _TYPES]
+    types = [getattr(metadata, name) for name in TYPES]
     patterns = "|".join(kind.national_number_pattern for kind in types if kind and kind.national_number_pattern)
     lengths = "|".join(f".{{{length}}}" for length in metadata.general_desc.possible_length)
     rules = [

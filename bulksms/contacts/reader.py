@@ -8,8 +8,9 @@ from pyroaring import BitMap64
 
 from bulksms.contacts.csv_escape import unescape_formula
 from bulksms.contacts.csv_text import MAX_LINE, CsvError, Lines, find_delimiter, open_text
-from bulksms.contacts.phone import PhoneError, PhoneNormaliser
-from bulksms.message import MAX_SEGMENTS, Template, count_segments, normalise_column
+from bulksms.contacts.numbering_plan import PhoneError
+from bulksms.contacts.phone import PhoneNormaliser
+from bulksms.message import MAX_CHARACTERS, MAX_SEGMENTS, Template, count_segments, normalise_column
 
 NAME, NUMBER = "contact name", "phone number"
 _ALIASES = {"contact number": NUMBER}  # the name of this column in results.csv
@@ -17,6 +18,7 @@ _ALIASES = {"contact number": NUMBER}  # the name of this column in results.csv
 _MAX_COLUMNS = 200
 _MAX_NAME = 200
 _MAX_VALUE_SHOWN = 100
+_MAX_CHUNK = 4_000_000  # characters
 
 
 class NewContact(NamedTuple):
@@ -77,7 +79,7 @@ class ContactReader:
 
     def __iter__(self) -> Iterator[Chunk]:
         chunk = Chunk([], [])
-        count = 0
+        count, began = 0, self._lines.total
         for line, record in self._rows():
             count += 1
             row = self._read(line, record)
@@ -85,9 +87,9 @@ class ContactReader:
                 chunk.contacts.append(row)
             else:
                 chunk.rejected.append(row)
-            if count == self._chunk_rows:
+            if count == self._chunk_rows or self._lines.total - began > _MAX_CHUNK:
                 yield self._counted(chunk)
-                chunk, count = Chunk([], []), 0
+                chunk, count, began = Chunk([], []), 0, self._lines.total
         if count:
             yield self._counted(chunk)
         if not self.rows:
@@ -170,7 +172,11 @@ class ContactReader:
         fields: list[str] | None = None
         segments = self._constant
         if not segments:
-            fields = [unescape_formula(record[at].strip()) for at in self._fields_at]
+            fields = [record[at].strip() for at in self._fields_at]
+            length = self.template.length(fields)
+            if length > 2 * MAX_CHARACTERS:  # even if every other one is an escape: it cannot be sent
+                return RejectedRow(line, _shown(" ".join(fields)), _too_long(length))
+            fields = [unescape_formula(field) for field in fields]
             segments = count_segments(self.template.render(fields)).segments
             if not 1 <= segments <= MAX_SEGMENTS:
                 return RejectedRow(
@@ -191,8 +197,14 @@ def _names(columns: list[str]) -> list[str]:
     return names if NUMBER in names else [_ALIASES.get(name, name) for name in names]
 
 
+def _too_long(length: int) -> str:
+    return (
+        f"the message has {length} characters for this contact; at most {MAX_CHARACTERS} fit in {MAX_SEGMENTS} segments"
+    )
+
+
 def _shown(value: str) -> str:
-    return value.replace("\x00", r"\x00")[:_MAX_VALUE_SHOWN]
+    return value[:_MAX_VALUE_SHOWN].replace("\x00", r"\x00")[:_MAX_VALUE_SHOWN]
 
 
 csv.field_size_limit(MAX_LINE)

@@ -14,7 +14,7 @@ from common.web.problems import Problem
 MOST_HEAD = 32 * 1024  # bytes of a request line and its headers
 MOST_LINE = 8_000  # bytes of the URL, and of a header
 MOST_HEADERS = 100
-LEAST_RATE = 4 * 1024  # bytes per second of a body, beyond the request timeout
+LEAST_RATE = 4 * 1024  # bytes per second of a body, over any time longer than the request timeout
 LINGER = 5.0  # seconds in which a refused client may still send, so that it can read the response
 SHUTDOWN_GRACE = 0.5  # seconds for requests in transit when the server stops
 _TICK = 1.0  # seconds
@@ -50,22 +50,24 @@ def linger(transport: Any) -> None:
 class BoundedHttp(HttpToolsProtocol):
     """uvicorn's protocol, which answers 431 to a head that is too large and 408 to a request that is too slow.
 
-    A request has `request_timeout` seconds, and its body one more for every LEAST_RATE bytes; time in which the server
-    does not read is not counted. The same timeout closes a connection without a request, and one whose client does not
-    read its response.
+    A request has `request_timeout` seconds, and each LEAST_RATE bytes of its body win back one that it has used: who
+    has sent much at first must go on sending. No body takes longer than `body_timeout` seconds. Time in which the
+    server does not read is not counted. `request_timeout` also closes a connection without a request, and one whose
+    client does not read its response.
     """
 
-    def __init__(self, *args: Any, request_timeout: float, **others: Any) -> None:
+    def __init__(self, *args: Any, request_timeout: float, body_timeout: float = 900.0, **others: Any) -> None:
         super().__init__(*args, **others)
         self._request_timeout = request_timeout
+        self._body_timeout = body_timeout
         self._timer: asyncio.TimerHandle | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
         self._receiving = True  # a request is being received
         self._in_head = True
         self._requests = 0  # started on this connection
         self._received = 0  # bytes of its head
-        self._body_size = 0
         self._waited = 0.0  # seconds for the request
+        self._behind = 0.0  # seconds that it is behind the least rate
         self._unread = 0  # bytes of a response
         self._stalled = 0.0  # seconds since the client read any of them
         self._refused = False
@@ -93,8 +95,8 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_message_begin()
         self._receiving = self._in_head = True
         self._requests += 1
-        self._received = self._body_size = 0
-        self._waited = 0.0
+        self._received = 0
+        self._waited = self._behind = 0.0
 
     def on_headers_complete(self) -> None:
         if self._refused:
@@ -110,7 +112,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         if not self._refused:
-            self._body_size += len(body)
+            self._behind = max(0.0, self._behind - len(body) / LEAST_RATE)
             super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -162,7 +164,8 @@ class BoundedHttp(HttpToolsProtocol):
         if self._refused or self._linger_timer or not self._receiving or self.flow.read_paused:
             return
         self._waited += _TICK
-        if self._waited > self._request_timeout + self._body_size / LEAST_RATE:
+        self._behind += _TICK
+        if self._behind > self._request_timeout or self._waited > self._body_timeout:
             if self._requests:
                 self._refuse(TOO_SLOW)
             else:

@@ -42,17 +42,18 @@ async def serve_on(
     stopping: asyncio.Event,
     *,
     request_timeout: float = 20.0,
+    body_timeout: float = 900.0,
     http: Callable[..., asyncio.Protocol] = BoundedHttp,
     ws: Any = "none",
 ) -> None:
     """Serve an ASGI app on a socket until `stopping` is set.
 
-    `request_timeout`: seconds to receive a request, see BoundedHttp.
+    `request_timeout`: seconds to receive a request, `body_timeout`: at most, if it is large; see BoundedHttp.
     `http`, `ws`: factories of a connection's protocol, if not uvicorn's own.
     """
     config = uvicorn.Config(
         app,
-        http=partial(http, request_timeout=request_timeout),  # type: ignore[arg-type]  # any callable works
+        http=partial(http, request_timeout=request_timeout, body_timeout=body_timeout),  # type: ignore[arg-type]  # any callable works
         ws=ws,
         ws_max_size=websocket.MOST_BYTES,
         ws_per_message_deflate=False,  # compression costs more memory and time than short messages save

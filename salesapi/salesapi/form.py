@@ -1,6 +1,6 @@
 """Read the multipart body of an upload as a stream; each part is limited in size, text fields must be UTF-8."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData
@@ -34,10 +34,10 @@ class _Parser(MultiPartParser):
         self.is_complete = True
 
 
-async def read_form(request: Request, max_bytes: int) -> FormData:
+async def read_form(request: Request, max_bytes: int, take: Callable[[int], None]) -> FormData:
     """The fields of a body of up to `max_bytes`; a file is spooled to disk. The caller closes the form.
 
-    Raises Problem 400, 413, 415.
+    `take` is called with the size of each piece, and may refuse it. Raises Problem 400, 413, 415, and what `take` does.
     """
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data":
@@ -48,7 +48,7 @@ async def read_form(request: Request, max_bytes: int) -> FormData:
     check_body(request, max_bytes)
     parser = _Parser(
         request.headers,
-        _bounded(request, max_bytes),
+        _bounded(request, max_bytes, take),
         max_files=1,
         max_fields=_MAX_FIELDS,
         max_part_size=_MAX_FIELD_BYTES,
@@ -65,10 +65,11 @@ async def read_form(request: Request, max_bytes: int) -> FormData:
     return form
 
 
-async def _bounded(request: Request, max_bytes: int) -> AsyncGenerator[bytes]:
+async def _bounded(request: Request, max_bytes: int, take: Callable[[int], None]) -> AsyncGenerator[bytes]:
     received = 0
     async for piece in request.stream():
         received += len(piece)
         if received > max_bytes:
             raise too_large(max_bytes)
+        take(len(piece))
         yield piece

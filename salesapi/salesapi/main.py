@@ -16,6 +16,7 @@ from common.observability.metrics import HttpMetrics
 from common.runtime import Runtime, run
 from common.settings import Settings
 from common.web import problems, server
+from common.web.concurrency import ConcurrencyLimit
 from common.web.health import health_operations
 from common.web.request_id import RequestIds
 from common.web.security_headers import SecurityHeaders
@@ -32,8 +33,11 @@ from salesapi.salesapi.endpoints.lifecycle import LifecycleEndpoints
 from salesapi.salesapi.metrics import CallbackMetrics, on_flush, on_problem
 from salesapi.salesapi.operations import all_routes, operations
 from salesapi.salesapi.progress import ProgressPublisher
+from salesapi.salesapi.upload_processes import UploadProcesses
+from salesapi.salesapi.upload_space import UploadSpace
 
 _WRITERS = 2  # concurrent flushes
+_SCANS_AT_ONCE = 2  # reads of many rows
 
 
 def serve(settings: Settings) -> None:
@@ -59,7 +63,7 @@ async def _main(runtime: Runtime) -> None:
     progress = ProgressPublisher(salesdb, runtime.broadcast)
     http, callbacks = HttpMetrics(runtime.registry), CallbackMetrics(runtime.registry)
     writer = ReportWriter(
-        salesdb,
+        runtime.pool("salesdb", settings.salesdb_dsn, _WRITERS),
         buffer=settings.callback_buffer,
         flush=settings.callback_flush,
         on_entries=charges.add,
@@ -83,18 +87,29 @@ async def _main(runtime: Runtime) -> None:
         on_entries=charges.add,
     )
     quotas = Quotas(settings.quota_drafts, settings.quota_open_contacts, settings.quota_contacts)
+    processes = UploadProcesses()
+    for number in range(1, settings.upload_processes + 1):
+        runtime.task(f"upload process {number}", processes.run)
     create = CreateEndpoint(
         salesdb,
         rpc,
-        region=settings.default_region,
-        price=settings.sms_price,
+        processes,
+        uploads=ConcurrencyLimit(
+            "uploads",
+            per_key=settings.uploads_per_key,
+            total=settings.uploads,
+            at_once=settings.upload_processes,
+        ),
+        space=UploadSpace(settings.uploads_max_bytes),
         max_bytes=settings.upload_max_bytes,
-        quotas=quotas,
+    )
+    scans = ConcurrencyLimit(
+        "reads of contacts", per_key=settings.scans_per_key, total=settings.scans, at_once=_SCANS_AT_ONCE
     )
     table = operations(
         create,
         LifecycleEndpoints(salesdb, runner, quotas, progress.add),
-        CampaignEndpoints(salesdb),
+        CampaignEndpoints(salesdb, scans),
         callback,
         [*health_operations(runtime.dependencies, keyring.is_operator), metrics.operation(runtime.registry)],
     )
@@ -109,6 +124,7 @@ async def _main(runtime: Runtime) -> None:
             settings.salesapi_port,
             runtime.stopping,
             request_timeout=settings.request_timeout,
+            body_timeout=settings.upload_timeout,
             reuse_port=settings.reuse_port,
             http=protocol_factory(callback),
         )

@@ -10,8 +10,9 @@ from msgspec import Meta
 
 from bulksms.campaigns import Campaign
 from bulksms.message import Encoding
+from bulksms.quotas import QuotaExceededError
 from bulksms.status import CampaignStatus, SmsStatus
-from common.web.problems import ProblemDetails
+from common.web.problems import Problem, ProblemDetails
 
 NAME_LENGTH = 200
 
@@ -242,3 +243,10 @@ class UploadForm(msgspec.Struct):
         ),
     ]
     scheduled_for: Annotated[Timestamp, Meta(description="when to start it automatically")] | None = None
+
+
+def quota_exceeded(error: QuotaExceededError) -> Problem:
+    """409: the workspace has too much of what the quota bounds; the response has the numbers."""
+    return Problem(
+        409, "Quota exceeded", str(error), quota=error.quota, limit=error.limit, used=error.used, needed=error.needed
+    )

@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from decimal import Decimal
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
@@ -84,9 +83,9 @@ async def _closed(secured: SecuredSystem) -> bool:
 def routes() -> list[tuple[str, str, str]]:
     """Service, method and path of all that the two services answer about campaigns and workspaces."""
     nothing: Any = None
-    create = CreateEndpoint(nothing, nothing, region="FI", price=Decimal(1), max_bytes=1, quotas=nothing)
+    create = CreateEndpoint(nothing, nothing, nothing, uploads=nothing, space=nothing, max_bytes=1)
     callback = Callback(ReportWriter(nothing, buffer=1, flush=1, on_entries=nothing), nothing)
-    lifecycle, campaigns = LifecycleEndpoints(nothing, nothing, nothing, nothing), CampaignEndpoints(nothing)
+    lifecycle, campaigns = LifecycleEndpoints(nothing, nothing, nothing, nothing), CampaignEndpoints(nothing, nothing)
     web = WebEndpoints(nothing, nothing, nothing)
     return [
         *(

@@ -33,7 +33,16 @@ _INJECTION = {"PYTHONPATH": os.pathsep.join((str(ROOT / "tests" / "support" / "i
 # The background tasks of each process.
 _TASKS = {
     "webapi": {"pub/sub", "credit check", "campaign check", "system status", "heartbeat", "key warning"},
-    "salesapi": {"report writer 1", "report writer 2", "charges", "campaign progress", "heartbeat", "key warning"},
+    "salesapi": {
+        "report writer 1",
+        "report writer 2",
+        "upload process 1",
+        "upload process 2",
+        "charges",
+        "campaign progress",
+        "heartbeat",
+        "key warning",
+    },
     "rpc": {"health of credit", "health of campaigns", "audit", "metrics server", "heartbeat"},
     "carrier": {"due reports", "acknowledgements", "heartbeat"},
     "general_worker": {"settled entries", "metrics server", "heartbeat"},

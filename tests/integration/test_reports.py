@@ -67,15 +67,15 @@ async def outcome(
     database: Database, bulksms_id: UUID
 ) -> tuple[list[tuple[str, str | None]], dict[SmsStatus, int], Decimal]:
     """The rows, the counters and the charge of a campaign."""
-    rows = await campaigns.contacts(database, bulksms_id, status=None, after=-1, limit=_CONTACTS)
     campaign = await campaigns.get(database, bulksms_id)
+    page = await campaigns.contacts(database, campaign, status=None, after=-1, limit=_CONTACTS)
     async with database.connection() as connection:
         owed = await connection.fetchval(
             "SELECT coalesce(sum(amount), 0) FROM outbox WHERE bulksms_id = $1 AND kind = 'charge'", bulksms_id
         )
     assert owed == campaign.charged
     assert sum(campaign.statuses.values()) == _CONTACTS
-    return [(row.sms_status, row.error_code) for row in rows], campaign.statuses, owed
+    return [(row.sms_status, row.error_code) for row in page.contacts], campaign.statuses, owed
 
 
 def cut(news: Sequence[Event], dice: random.Random) -> list[list[Event]]:

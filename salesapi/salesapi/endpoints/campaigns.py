@@ -4,19 +4,22 @@ import base64
 import csv
 import io
 from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from bulksms import campaigns, timeline
-from bulksms.campaigns import Campaign, CampaignNotFoundError, ContactResult
+from bulksms.campaigns import Campaign, CampaignNotFoundError, ContactResult, ContactsPage
 from bulksms.contacts.csv_escape import escape_formula
 from common.auth.middleware import caller
 from common.database import Database
+from common.web.concurrency import ConcurrencyLimit
 from common.web.problems import Problem
 from common.web.requests import json_response, read_query
 from salesapi.salesapi.authorization import visible_campaign
@@ -39,11 +42,26 @@ T = TypeVar("T")
 FilePosition = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 
 
-class CampaignEndpoints:
-    """The handlers of the endpoints."""
+class _AdmittedStream(StreamingResponse):
+    """A streamed response that is counted until its end."""
 
-    def __init__(self, salesdb: Database) -> None:
+    def __init__(
+        self, admitted: AbstractAsyncContextManager[None], content: AsyncIterator[str], **options: Any
+    ) -> None:
+        super().__init__(content, **options)
+        self._admitted = admitted
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._admitted:
+            await super().__call__(scope, receive, send)
+
+
+class CampaignEndpoints:
+    """The handlers of the endpoints; `scans` bounds the reads of many rows."""
+
+    def __init__(self, salesdb: Database, scans: ConcurrencyLimit) -> None:
         self._salesdb = salesdb
+        self._scans = scans  # reads of many rows
 
     async def list(self, request: Request) -> Response:
         """`GET /bulksms?workspace_id=&cursor=&limit=`: campaigns, newest first."""
@@ -64,27 +82,25 @@ class CampaignEndpoints:
         """`GET /bulksms/{id}/contacts?status=&cursor=&limit=`: contacts in the order of the file."""
         campaign = await self._campaign(request)
         query = read_query(request, ContactsQuery)
-        after = _position(query, FilePosition)
-        contacts = await campaigns.contacts(
-            self._salesdb,
-            campaign.id,
-            status=query.status,
-            after=-1 if after is None else after,
-            limit=query.limit,
-        )
-        return json_response(
-            ContactPage(
-                [ContactView(*contact) for contact in contacts], _next(query, [contact.seq for contact in contacts])
-            )
-        )
+        position = _position(query, FilePosition)
+        page = ContactsPage([], -1 if position is None else position)
+        key_id = caller(request).key_id
+        async with self._scans.admit(key_id):
+            while not page.contacts and page.last is not None:
+                async with self._scans.turn(key_id):
+                    page = await campaigns.contacts(
+                        self._salesdb, campaign, status=query.status, after=page.last, limit=query.limit
+                    )
+        cursor = None if page.last is None else _cursor(page.last)
+        return json_response(ContactPage([ContactView(*contact) for contact in page.contacts], cursor))
 
     async def rejected(self, request: Request) -> Response:
         """`GET /bulksms/{id}/rejected?cursor=&limit=`: rejected rows of the file, with reasons."""
         campaign = await self._campaign(request)
         query = read_query(request, Page)
-        rows = await campaigns.rejected(
-            self._salesdb, campaign.id, after=_position(query, FilePosition) or 0, limit=query.limit
-        )
+        after = _position(query, FilePosition) or 0
+        async with self._scan(request):
+            rows = await campaigns.rejected(self._salesdb, campaign.id, after=after, limit=query.limit)
         return json_response(
             RejectedPage([RejectedRowView(*row) for row in rows], _next(query, [row.line for row in rows]))
         )
@@ -92,8 +108,10 @@ class CampaignEndpoints:
     async def results(self, request: Request) -> Response:
         """`GET /bulksms/{id}/results.csv`: every contact and its status, streamed."""
         campaign = await self._campaign(request)
-        return StreamingResponse(
-            _csv_lines(campaigns.results(self._salesdb, campaign.id)),
+        key_id = caller(request).key_id
+        return _AdmittedStream(
+            self._scans.admit(key_id),
+            self._in_turns(key_id, _csv_lines(campaigns.results(self._salesdb, campaign))),
             media_type="text/csv; charset=utf-8",
             headers={"Content-Disposition": f'attachment; filename="{campaign.id}.csv"'},
         )
@@ -101,8 +119,25 @@ class CampaignEndpoints:
     async def timeline(self, request: Request) -> Response:
         """`GET /bulksms/{id}/timeline`: messages by status over time, for a plot."""
         campaign = await self._campaign(request)
-        points = await timeline.read(self._salesdb, campaign, datetime.now(UTC))
+        async with self._scan(request):
+            points = await timeline.read(self._salesdb, campaign, datetime.now(UTC))
         return json_response(TimelineView(campaign.contact_count, [TimelinePointView(*point) for point in points]))
+
+    @asynccontextmanager
+    async def _scan(self, request: Request) -> AsyncIterator[None]:
+        """Wait for the turn of a read of many rows. Raises Problem 429."""
+        key_id = caller(request).key_id
+        async with self._scans.admit(key_id), self._scans.turn(key_id):
+            yield
+
+    async def _in_turns(self, key_id: UUID | None, pieces: AsyncIterator[str]) -> AsyncIterator[str]:
+        """The pieces of an admitted read; making each waits for its turn, sending it does not keep others waiting."""
+        while True:
+            async with self._scans.turn(key_id):
+                piece = await anext(pieces, None)
+            if piece is None:
+                return
+            yield piece
 
     async def _campaign(self, request: Request) -> Campaign:
         try:
@@ -120,10 +155,12 @@ def _workspace(request: Request, query: CampaignsQuery) -> UUID | None:
 
 
 def _next(query: Page, positions: Sequence[object]) -> str | None:
-    """The cursor of the next page, if this one is full; it encodes the last position."""
-    if len(positions) < query.limit:
-        return None
-    return base64.urlsafe_b64encode(str(positions[-1]).encode()).decode().rstrip("=")
+    """The cursor of the next page, if this one is full."""
+    return None if len(positions) < query.limit else _cursor(positions[-1])
+
+
+def _cursor(position: object) -> str:
+    return base64.urlsafe_b64encode(str(position).encode()).decode().rstrip("=")
 
 
 def _position(query: Page, kind: type[T]) -> T | None:

@@ -2,8 +2,8 @@
 
 import asyncio
 from datetime import datetime
-from decimal import Decimal
 from hashlib import blake2b
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -11,47 +11,54 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bulksms import idempotency, upload
-from bulksms.contacts.csv_text import CsvError
-from bulksms.contacts.phone import PhoneNormaliser
-from bulksms.contacts.reader import ContactReader, RejectedRow
-from bulksms.idempotency import Key, KeyInUseError
-from bulksms.message import MessageError
-from bulksms.quotas import QuotaExceededError, Quotas
-from bulksms.upload import Created, NoContactsError
+from bulksms.idempotency import Key
 from common.auth.middleware import caller
 from common.auth.principal import Principal
 from common.database import Database
+from common.web.concurrency import ConcurrencyLimit
 from common.web.problems import Problem, unavailable
 from rpc.client import NotFoundError, RpcClient, RpcUnavailableError
 from salesapi.salesapi import idempotency_key
-from salesapi.salesapi.endpoints.lifecycle import check_start_time, quota_exceeded
+from salesapi.salesapi.endpoints.lifecycle import check_start_time
 from salesapi.salesapi.form import read_form
-from salesapi.salesapi.schemas import NAME_LENGTH, CreatedView, RejectedRowView, Timestamp, UploadForm
+from salesapi.salesapi.schemas import NAME_LENGTH, Timestamp, UploadForm
+from salesapi.salesapi.upload_job import UploadJob
+from salesapi.salesapi.upload_processes import UploadProcesses
+from salesapi.salesapi.upload_space import UploadSpace
 
 _FIELDS = ("name", "message", "workspace_id", "file")
 _TEXTS = tuple(field for field in UploadForm.__struct_fields__ if field != "file")
 
 
 class CreateEndpoint:
-    """The handler; `price` is credits per segment, `max_bytes` limits the body."""
+    """The handler. `uploads` bounds those in progress, `space` the bytes they hold; `max_bytes` limits the body."""
 
     def __init__(
-        self, salesdb: Database, rpc: RpcClient, *, region: str, price: Decimal, max_bytes: int, quotas: Quotas
+        self,
+        salesdb: Database,
+        rpc: RpcClient,
+        processes: UploadProcesses,
+        *,
+        uploads: ConcurrencyLimit,
+        space: UploadSpace,
+        max_bytes: int,
     ) -> None:
         self._salesdb = salesdb
         self._rpc = rpc
-        self._normaliser = PhoneNormaliser(region)
-        self._price = price
+        self._processes = processes
+        self._uploads = uploads
+        self._space = space
         self._max_bytes = max_bytes
-        self._quotas = quotas
 
     async def endpoint(self, request: Request) -> Response:
-        form = await read_form(request, self._max_bytes)
-        try:
-            return await self._create(form, caller(request), idempotency_key.key_of(request))
-        finally:
-            await form.close()
+        principal = caller(request)
+        async with self._uploads.admit(principal.key_id):
+            with self._space.share(principal.key_id) as share:
+                form = await read_form(request, self._max_bytes, share)
+                try:
+                    return await self._create(form, principal, idempotency_key.key_of(request))
+                finally:
+                    await form.close()
 
     async def _create(self, form: FormData, principal: Principal, key: str | None) -> Response:
         name, message = _text(form, "name").strip(), _text(form, "message")
@@ -72,36 +79,18 @@ class CreateEndpoint:
                 return stored
         if scheduled_for is not None:
             check_start_time(scheduled_for)
-        try:
-            reader = ContactReader(file.file, message, self._normaliser)
-            async with self._salesdb.transaction() as connection:
-                created = await upload.create(
-                    connection,
-                    name=name,
-                    workspace_id=workspace_id,
-                    reader=reader,
-                    price=self._price,
-                    scheduled_for=scheduled_for,
-                    limits=self._quotas,
-                )
-                body = msgspec.json.encode(_view(created, name, scheduled_for, reader))
-                if request_key:
-                    await idempotency.store_once(connection, request_key, body)
-        except CsvError as error:
-            raise Problem(422, "CSV not usable", f"file: {error}") from None
-        except MessageError as error:
-            raise Problem(422, "Message not usable", f"message: {error}") from None
-        except NoContactsError as error:
-            raise Problem(422, "No contacts", f"file: {error}", rejected_rows=_rejected(error.first)) from None
-        except QuotaExceededError as error:
-            # perhaps a concurrent request with the same key created it
+        job = UploadJob(name, message, workspace_id, scheduled_for, request_key)
+        async with self._uploads.turn(principal.key_id):
+            result = await self._processes.create(file.file, job)
+        if result.problem is not None:
+            # perhaps a concurrent request with the same key created it, and took what was left of a quota
             if request_key and (stored := await idempotency_key.replay(self._salesdb, request_key, 201)):
                 return stored
-            raise quota_exceeded(error) from None
-        except KeyInUseError:
+            raise _problem(result.problem)
+        if not result.body:
             assert request_key is not None
             return await idempotency_key.replayed(self._salesdb, request_key, 201)
-        return idempotency_key.response(body, 201)
+        return idempotency_key.response(result.body.encode(), 201)
 
     async def _check_workspace(self, workspace_id: UUID, principal: Principal) -> None:
         if not principal.sees(workspace_id):
@@ -114,22 +103,9 @@ class CreateEndpoint:
             raise unavailable(str(error)) from None
 
 
-def _view(created: Created, name: str, scheduled_for: datetime | None, reader: ContactReader) -> CreatedView:
-    return CreatedView(
-        bulksms_id=created.bulksms_id,
-        name=name,
-        status=created.status,
-        scheduled_for=scheduled_for,
-        rows=reader.rows,
-        accepted=reader.accepted,
-        rejected=reader.rejected,
-        duplicate=reader.duplicates,
-        rejected_rows=_rejected(created.first_rejected),
-        encoding=created.encoding,
-        segments=reader.max_segments,
-        total_segments=reader.segments,
-        total_cost=created.total_cost,
-    )
+def _problem(body: dict[str, Any]) -> Problem:
+    headers = {"Retry-After": "1"} if body["status"] == 503 else None
+    return Problem(**body, headers=headers)
 
 
 def _digest(form: FormData, file: UploadFile) -> bytes:
@@ -175,7 +151,3 @@ def _uuid(form: FormData) -> UUID:
         return UUID(value)
     except ValueError:
         raise Problem(422, "Workspace id not usable", f"workspace_id: {value!r} is not a UUID") from None
-
-
-def _rejected(rows: list[RejectedRow]) -> list[RejectedRowView]:
-    return [RejectedRowView(row.line, row.value, row.reason) for row in rows]

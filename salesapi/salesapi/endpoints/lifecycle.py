@@ -22,7 +22,7 @@ from rpc.client import InsufficientCreditError, NotFoundError, RpcUnavailableErr
 from salesapi.salesapi import idempotency_key
 from salesapi.salesapi.authorization import visible_campaign
 from salesapi.salesapi.campaign_runner import CampaignRunner
-from salesapi.salesapi.schemas import CampaignReference, CampaignView, RunRequest
+from salesapi.salesapi.schemas import CampaignReference, CampaignView, RunRequest, quota_exceeded
 
 _MAX_AHEAD = timedelta(days=366)
 
@@ -131,13 +131,6 @@ class LifecycleEndpoints:
         """The response with the campaign, whose progress is also published."""
         self._on_changed([campaign.id])
         return json_response(CampaignView.of(campaign), status)
-
-
-def quota_exceeded(error: QuotaExceededError) -> Problem:
-    """409: the workspace has too much of what the quota bounds; the response has the numbers."""
-    return Problem(
-        409, "Quota exceeded", str(error), quota=error.quota, limit=error.limit, used=error.used, needed=error.needed
-    )
 
 
 def _refused(error: Exception) -> Exception:
