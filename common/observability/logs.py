@@ -70,7 +70,7 @@ class RepeatFilter(logging.Filter):
             left_out = int(state[2]) if state else 0
             self._kinds[kind] = [now + self._period, 1, 0]
             if left_out and is_ours:
-                record.msg = {**message, "left_out": left_out}  # type: ignore[assignment]
+                record.msg = {**message, "left_out": left_out}
             elif left_out:
                 record.msg, record.args = f"{record.getMessage()} ({left_out} more were left out)", ()
             return True

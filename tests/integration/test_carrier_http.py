@@ -1,11 +1,10 @@
 """What a hostile carrier, and a hostile page in front of the simulator, get: nothing."""
 
 import gzip
-from uuid import uuid4
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
+from aiohttp.test_utils import BaseTestServer, TestServer
 
 from salesapi.carrier.http import HttpCarrier
 from salesapi.carrier.port import CarrierError, CarrierRefusedError, CarrierUnknownError, Message
@@ -14,7 +13,7 @@ from tests.support.client import Client, problem
 _MESSAGE = Message("m", "+358401234567", "a secret text")
 
 
-async def _submitted(server: TestServer) -> CarrierError | None:
+async def _submitted(server: BaseTestServer[web.Request]) -> CarrierError | None:
     carrier = HttpCarrier(str(server.make_url("")).rstrip("/"), "http://127.0.0.1:9/callback", 20.0)
     try:
         await carrier.submit("k", [_MESSAGE])
