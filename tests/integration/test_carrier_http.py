@@ -13,7 +13,7 @@ from tests.support.client import Client, problem
 _MESSAGE = Message("m", "+358401234567", "a secret text")
 
 
-async def _submitted(server: BaseTestServer[web.Request]) -> CarrierError | None:
+async def _submitted(server: BaseTestServer) -> CarrierError | None:
     carrier = HttpCarrier(str(server.make_url("")).rstrip("/"), "http://127.0.0.1:9/callback", 20.0)
     try:
         await carrier.submit("k", [_MESSAGE])
