@@ -12,7 +12,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from common.settings import ROOT
+from common.settings import ROOT, SettingsError, load
 from common.topology import PROCESSES
 from tests.support.client import Client
 
@@ -73,6 +73,17 @@ def test_the_compose_file_is_valid_with_its_profiles(profiles: tuple[str, ...]) 
     options = [option for profile in profiles for option in ("--profile", profile)]
     done = subprocess.run(["docker-compose", *options, "config"], cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_compose_file_has_no_secret_that_a_process_would_accept() -> None:
+    """The system's processes refuse the password `postgres` and empty secrets, see tests/unit/test_limits.py."""
+    text = (ROOT / "docker-compose.yaml").read_text()
+    environment = yaml.safe_load(text)["x-process"]["environment"]
+    assert "for-development-only" not in text
+    assert (environment["CALLBACK_SECRETS"], environment["RPC_TOKEN"]) == ("${CALLBACK_SECRETS-}", "${RPC_TOKEN-}")
+    for name in ("DS_DSN", "SALESDB_DSN"):
+        with pytest.raises(SettingsError, match="published"):
+            load({name: environment[name].replace("${POSTGRES_PASSWORD:-postgres}", "postgres")})
 
 
 def test_compose_runs_what_the_system_runs_and_prometheus_scrapes_it() -> None:
