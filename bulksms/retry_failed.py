@@ -3,6 +3,8 @@
 from bulksms.campaigns import FIELDS, Campaign, from_row
 from bulksms.idempotency import Key
 from bulksms.lifecycle import WrongStateError
+from common import audit_log
+from common.audit_log import Actor
 from common.database import Connection
 
 
@@ -14,7 +16,7 @@ _CONTACTS = """
     INSERT INTO bulksms_info (bulksms_id, seq, contact_number, contact_name, fields, sms_cost)
     SELECT $2, row_number() OVER (ORDER BY seq) - 1, contact_number, contact_name, fields, sms_cost
     FROM bulksms_info
-    WHERE bulksms_id = $1 AND sms_status = 'failed'
+    WHERE bulksms_id = $1 AND sms_status = 'failed' AND contact_number <> ''  -- empty: erased
 """
 
 _CAMPAIGN = f"""
@@ -29,7 +31,7 @@ _CAMPAIGN = f"""
 """
 
 
-async def create(connection: Connection, original: Campaign) -> Campaign:
+async def create(connection: Connection, original: Campaign, actor: Actor) -> Campaign:
     """Copy the failed contacts of an ended campaign into a new one, at the same cost for each message.
 
     Raises WrongStateError, NothingFailedError.
@@ -39,7 +41,17 @@ async def create(connection: Connection, original: Campaign) -> Campaign:
     new_id = await connection.fetchval("SELECT uuidv7()")
     if await connection.execute(_CONTACTS, original.id, new_id) == "INSERT 0 0":
         raise NothingFailedError("the campaign has no failed contacts")
-    return from_row((await connection.fetch(_CAMPAIGN, original.id, new_id))[0])
+    created = from_row((await connection.fetch(_CAMPAIGN, original.id, new_id))[0])
+    await audit_log.write(
+        connection,
+        actor,
+        "campaign.retry",
+        workspace_id=original.workspace_id,
+        object_id=new_id,
+        retry_of=str(original.id),
+        contacts=created.contact_count,
+    )
+    return created
 
 
 def idempotency_key(original: Campaign, key: str) -> Key:

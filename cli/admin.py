@@ -8,6 +8,7 @@ from uuid import UUID
 import click
 import msgspec
 
+from common.audit_log import console
 from common.database import Database
 from common.money import MoneyError, parse_credits
 from common.settings import COMMAND, Settings, SettingsError, load
@@ -44,8 +45,8 @@ def create_workspace(name: str, opening: str, as_json: bool) -> None:
         raise click.BadParameter("must not be below 0", param_hint="--credit")
 
     async def create(ds: Database) -> tuple[UUID, str]:
-        workspace = await credit.create(ds, name, amount)
-        return workspace.workspace_id, await keys.create(ds, workspace.workspace_id)
+        workspace = await credit.create(ds, name, amount, console())
+        return workspace.workspace_id, await keys.create(ds, workspace.workspace_id, console())
 
     workspace_id, key = _on_ds(create)
     _show({"workspace": workspace_id, "key": key}, as_json)
@@ -65,7 +66,7 @@ def create_key(workspace: UUID | None, operator: bool, as_json: bool) -> None:
     """Create a key for WORKSPACE (its id), or for an operator; it is shown only once."""
     if operator == (workspace is not None):
         raise click.UsageError("give either the id of a workspace or --operator")
-    _show({"key": _on_ds(lambda ds: keys.create(ds, workspace))}, as_json)
+    _show({"key": _on_ds(lambda ds: keys.create(ds, workspace, console()))}, as_json)
     _shown_once()
 
 
@@ -74,7 +75,7 @@ def create_key(workspace: UUID | None, operator: bool, as_json: bool) -> None:
 @_as_json
 def rotate_key(key_id: UUID, as_json: bool) -> None:
     """Replace the secret of a key; the new one is shown only once, the old one stops working within a minute."""
-    _show({"key": _on_ds(lambda ds: keys.rotate(ds, key_id))}, as_json)
+    _show({"key": _on_ds(lambda ds: keys.rotate(ds, key_id, console()))}, as_json)
     _shown_once()
 
 
@@ -82,7 +83,7 @@ def rotate_key(key_id: UUID, as_json: bool) -> None:
 @click.argument("key_id", type=click.UUID)
 def revoke_key(key_id: UUID) -> None:
     """Revoke a key permanently; it stops working within a minute."""
-    _on_ds(lambda ds: keys.revoke(ds, key_id))
+    _on_ds(lambda ds: keys.revoke(ds, key_id, console()))
     click.echo(f"revoked {key_id}")
 
 
@@ -120,7 +121,7 @@ async def with_key(settings: Settings, work: Callable[[str], Awaitable[T]]) -> T
     """Run `work` with a temporary operator key, or with '' if no key is needed; return its result."""
 
     async def with_temporary_key(ds: Database) -> T:
-        async with keys.temporary_key(ds) as key:
+        async with keys.temporary_key(ds, console()) as key:
             return await work(key)
 
     return await _run_on_ds(settings, with_temporary_key)

@@ -13,8 +13,9 @@ from common.observability import metrics, tracing
 from common.observability.metrics import HttpMetrics
 from common.runtime import Runtime, run
 from common.settings import Settings
-from common.web import problems, server
+from common.web import audit_endpoint, problems, server
 from common.web.health import health_operations
+from common.web.refusals import Refusals
 from common.web.request_id import RequestIds
 from rpc import security
 from rpc.client import RpcClient, RpcTokenError
@@ -63,6 +64,9 @@ async def _main(runtime: Runtime) -> None:
     runtime.at_stop(writer.close)
     runtime.task("charges", charges.run)
     runtime.task("campaign progress", progress.run)
+    refusals = Refusals(salesdb)
+    runtime.task("refused attempts", refusals.run)
+    runtime.at_stop(refusals.flush)
     runtime.task_once("key warning", keyring.warn_if_open)
     callback = Callback(writer, Signatures(settings.callback_keys), on_problem(http))
     runner = CampaignRunner(
@@ -85,9 +89,13 @@ async def _main(runtime: Runtime) -> None:
         LifecycleEndpoints(salesdb, runner, progress.add),
         CampaignEndpoints(salesdb),
         callback,
-        [*health_operations(runtime.dependencies), metrics.operation(runtime.registry)],
+        [
+            *health_operations(runtime.dependencies),
+            metrics.operation(runtime.registry),
+            audit_endpoint.operation(salesdb),
+        ],
     )
-    app = Starlette(routes=all_routes(table))
+    app = Starlette(routes=all_routes(table, refusals))
     problems.install(app, misconfigured=RpcTokenError)
     guarded = RequestIds(Access(app, keyring, limiter, public=("/callback",)))
     async with runtime:

@@ -6,6 +6,7 @@ from starlette.routing import BaseRoute
 
 from common.web import openapi
 from common.web.operations import Operation, Text, routes
+from common.web.refusals import Refusals
 from salesapi.salesapi.callback import Callback, Reports
 from salesapi.salesapi.endpoints.campaigns import CampaignEndpoints
 from salesapi.salesapi.endpoints.create import CreateEndpoint
@@ -67,6 +68,7 @@ def operations(
             body=UploadForm,
             media_type="multipart/form-data",
             headers=_IDEMPOTENCY_KEY,
+            action="campaign.create",
         ),
         Operation(
             "POST",
@@ -77,6 +79,7 @@ def operations(
             problems=(404, 413, 415, 422),
             body=RunRequest,
             headers=_IDEMPOTENCY_KEY,
+            action="campaign.run",
         ),
         Operation(
             "POST",
@@ -86,6 +89,7 @@ def operations(
             {200: CampaignView, 409: WrongState},
             problems=(404, 413, 415),
             body=CampaignReference,
+            action="campaign.pause",
         ),
         Operation(
             "POST",
@@ -95,6 +99,7 @@ def operations(
             {200: CampaignView, 402: TooLittleCredit, 409: WrongState},
             problems=(404, 413, 415),
             body=CampaignReference,
+            action="campaign.resume",
         ),
         Operation(
             "POST",
@@ -104,6 +109,7 @@ def operations(
             {200: CampaignView, 409: WrongState},
             problems=(404, 413, 415),
             body=CampaignReference,
+            action="campaign.cancel",
         ),
         Operation(
             "POST",
@@ -113,6 +119,7 @@ def operations(
             {201: CampaignView, 409: WrongState},
             problems=(404, 422),
             headers=_IDEMPOTENCY_KEY,
+            action="campaign.retry",
         ),
         Operation(
             "POST",
@@ -169,6 +176,7 @@ def operations(
     )
 
 
-def all_routes(operations: Sequence[Operation]) -> list[BaseRoute]:
+def all_routes(operations: Sequence[Operation], refusals: Refusals) -> list[BaseRoute]:
     """The routes of the operations and of their OpenAPI document."""
-    return [*routes(operations), *openapi.routes(openapi.document("salesapi", DESCRIPTION, operations))]
+    audited = [operation.audited(refusals) for operation in operations]
+    return [*routes(audited), *openapi.routes(openapi.document("salesapi", DESCRIPTION, operations))]

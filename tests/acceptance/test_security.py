@@ -92,7 +92,7 @@ def routes() -> list[tuple[str, str, str]]:
         *(
             ("salesapi", one.method, one.path)
             for one in salesapi_operations(create, lifecycle, campaigns, callback, [])
-            if one.path not in ("/create", "/callback")
+            if one.path not in ("/create", "/callback", "/erase")
         ),
         *(("webapi", one.method, one.path) for one in webapi_operations(web, SystemMonitor(), []) if "{" in one.path),
     ]

@@ -18,6 +18,8 @@ from bulksms.contacts.reader import ContactReader, RejectedRow
 from bulksms.idempotency import Key, KeyInUseError
 from bulksms.message import MessageError
 from bulksms.upload import Created, NoContactsError
+from common.audit_log import Actor
+from common.auth.actor import actor
 from common.auth.middleware import caller
 from common.auth.principal import Principal
 from common.database import Database
@@ -45,11 +47,11 @@ class CreateEndpoint:
     async def endpoint(self, request: Request) -> Response:
         form = await read_form(request, self._max_bytes)
         try:
-            return await self._create(form, caller(request), idempotency_key.key_of(request))
+            return await self._create(form, caller(request), actor(request), idempotency_key.key_of(request))
         finally:
             await form.close()
 
-    async def _create(self, form: FormData, principal: Principal, key: str | None) -> Response:
+    async def _create(self, form: FormData, principal: Principal, who: Actor, key: str | None) -> Response:
         name, message = _text(form, "name").strip(), _text(form, "message")
         file = form.get("file")
         if not isinstance(file, UploadFile):
@@ -78,6 +80,7 @@ class CreateEndpoint:
                     reader=reader,
                     price=self._price,
                     scheduled_for=scheduled_for,
+                    actor=who,
                 )
                 body = msgspec.json.encode(_view(created, name, scheduled_for, reader))
                 if request_key:

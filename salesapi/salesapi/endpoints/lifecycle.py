@@ -14,6 +14,8 @@ from bulksms.campaigns import Campaign, CampaignNotFoundError
 from bulksms.idempotency import Key, KeyInUseError
 from bulksms.lifecycle import WrongStateError
 from bulksms.retry_failed import NothingFailedError
+from common.audit_log import Actor
+from common.auth.actor import actor
 from common.database import Database
 from common.web.problems import Problem
 from common.web.requests import json_response, read_json
@@ -57,37 +59,37 @@ class LifecycleEndpoints:
             if request_key and (stored := await idempotency_key.replay(self._salesdb, request_key, 202)):
                 return stored
             try:
-                return self._changed(await self._run(body, request_key), 202)
+                return self._changed(await self._run(body, actor(request), request_key), 202)
             except WrongStateError:  # perhaps a concurrent request with the same key started it
                 if request_key and (stored := await idempotency_key.replay(self._salesdb, request_key, 202)):
                     return stored
                 raise
 
-    async def _run(self, body: RunRequest, request_key: Key | None) -> Campaign:
+    async def _run(self, body: RunRequest, who: Actor, request_key: Key | None) -> Campaign:
         if body.scheduled_for is None:
-            return await self._runner.run(body.bulksms_id, request_key.key if request_key else None)
-        return await self._runner.schedule(body.bulksms_id, check_start_time(body.scheduled_for), request_key)
+            return await self._runner.run(body.bulksms_id, who, request_key.key if request_key else None)
+        return await self._runner.schedule(body.bulksms_id, check_start_time(body.scheduled_for), who, request_key)
 
     async def pause(self, request: Request) -> Response:
         """`POST /pause`: stop submitting a campaign to the carrier."""
         body = await read_json(request, CampaignReference)
         async with _domain_errors("can be paused"):
             await visible_campaign(self._salesdb, request, body.bulksms_id)
-            return self._changed(await lifecycle.pause(self._salesdb, body.bulksms_id))
+            return self._changed(await lifecycle.pause(self._salesdb, body.bulksms_id, actor(request)))
 
     async def resume(self, request: Request) -> Response:
         """`POST /resume`: resume a paused campaign."""
         body = await read_json(request, CampaignReference)
         async with _domain_errors("can be resumed"):
             await visible_campaign(self._salesdb, request, body.bulksms_id)
-            return self._changed(await self._runner.resume(body.bulksms_id))
+            return self._changed(await self._runner.resume(body.bulksms_id, actor(request)))
 
     async def cancel(self, request: Request) -> Response:
         """`POST /cancel`: cancel a campaign; unsent messages stay unsent."""
         body = await read_json(request, CampaignReference)
         async with _domain_errors("can be cancelled"):
             await visible_campaign(self._salesdb, request, body.bulksms_id)
-            return self._changed(await self._runner.cancel(body.bulksms_id))
+            return self._changed(await self._runner.cancel(body.bulksms_id, actor(request)))
 
     async def retry_failed(self, request: Request) -> Response:
         """`POST /bulksms/{id}/retry-failed`: create a new campaign from the failed contacts of one."""
@@ -99,7 +101,8 @@ class LifecycleEndpoints:
                 return stored
             try:
                 async with self._salesdb.transaction() as connection:
-                    response = msgspec.json.encode(CampaignView.of(await retry_failed.create(connection, original)))
+                    created = await retry_failed.create(connection, original, actor(request))
+                    response = msgspec.json.encode(CampaignView.of(created))
                     if request_key:
                         await idempotency.store_once(connection, request_key, response)
             except KeyInUseError:

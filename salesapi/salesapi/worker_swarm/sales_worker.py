@@ -17,14 +17,14 @@ from arq.cron import CronJob
 from bulksms import batches, cancellation, idempotency, lifecycle, outbox
 from bulksms.lifecycle import WrongStateError
 from bulksms.outbox import Entry
-from common import arq_worker
+from common import arq_worker, audit_log
 from common.arq_worker import decode_job, every, job
 from common.batcher import Batcher
 from common.database import Database
 from common.jobs import JobQueue, encode, worker_redis
 from common.runtime import Runtime
 from common.settings import load
-from common.topology import SALES_QUEUE
+from common.topology import SALES_QUEUE, SALES_WORKER
 from rpc import security
 from rpc.client import InsufficientCreditError, NotFoundError, RpcClient, RpcError
 from salesapi.carrier.http import HttpCarrier
@@ -37,6 +37,8 @@ from salesapi.salesapi.metrics import SendingMetrics, StateMetrics, state_reader
 from salesapi.salesapi.sending import RefusalLimit, Sender
 
 log = structlog.get_logger()
+
+_ACTOR = audit_log.worker(SALES_WORKER)
 
 
 class Services(NamedTuple):
@@ -85,10 +87,10 @@ async def _start(ctx: dict[str, Any], bulksms_id: UUID) -> None:
     """Start a campaign; a scheduled one that cannot start is paused with the reason."""
     services: Services = ctx["services"]
     try:
-        await services.runner.run(bulksms_id)
+        await services.runner.run(bulksms_id, _ACTOR)
     except (InsufficientCreditError, NotFoundError) as error:
         log.warning("campaign paused, it could not start", bulksms_id=str(bulksms_id), reason=str(error))
-        await lifecycle.pause_scheduled(services.salesdb, bulksms_id, f"the campaign could not start: {error}")
+        await lifecycle.pause_scheduled(services.salesdb, bulksms_id, f"the campaign could not start: {error}", _ACTOR)
     except (WrongStateError, RpcError) as error:
         log.warning("campaign not started", bulksms_id=str(bulksms_id), reason=str(error))
 

@@ -7,11 +7,13 @@ from decimal import Decimal
 from typing import Any, ClassVar, NamedTuple
 from uuid import UUID
 
+import msgspec
 import structlog
 from arq import func
 
 from common import arq_worker
 from common.arq_worker import decode_job, job
+from common.audit_log import Actor
 from common.batcher import Batcher
 from common.broadcast import KrispBroadcast
 from common.database import Database
@@ -82,11 +84,18 @@ def settled_batcher(jobs: JobQueue) -> Batcher[str]:
     return Batcher(send, period=0.25)
 
 
-async def topup_credit(ctx: dict[str, Any], workspace_id: str, amount: str, reference: str) -> dict[str, Any] | None:
-    """Add `amount` credits, once per reference. Returns the credit afterwards; None if the workspace does not exist."""
+async def topup_credit(
+    ctx: dict[str, Any], workspace_id: str, amount: str, reference: str, actor: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Add `amount` credits, once per reference; `actor` is an Actor, the caller.
+
+    Returns the credit afterwards; None if the workspace does not exist.
+    """
     context: Context = ctx["context"]
     try:
-        current = await credit.top_up(context.ds, UUID(workspace_id), Decimal(amount), reference)
+        current = await credit.top_up(
+            context.ds, UUID(workspace_id), Decimal(amount), reference, msgspec.convert(actor, Actor)
+        )
     except WorkspaceNotFoundError:
         return None
     log.info("credit topped up", workspace_id=workspace_id, amount=amount, reference=reference)
