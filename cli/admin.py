@@ -8,6 +8,7 @@ from uuid import UUID
 import click
 import msgspec
 
+from bulksms import retention
 from common.audit_log import console
 from common.database import Database
 from common.money import MoneyError, parse_credits
@@ -26,7 +27,7 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="JSON on stdout,
 
 @click.group("workspace")
 def workspace_commands() -> None:
-    """Create workspaces, directly in ds."""
+    """Create workspaces, directly in ds, and set how long their campaigns are kept."""
 
 
 @workspace_commands.command("create")
@@ -51,6 +52,23 @@ def create_workspace(name: str, opening: str, as_json: bool) -> None:
     workspace_id, key = _on_ds(create)
     _show({"workspace": workspace_id, "key": key}, as_json)
     _shown_once()
+
+
+@workspace_commands.command("retention")
+@click.argument("workspace", type=click.UUID)
+@click.argument("days", type=click.IntRange(0, 36_500))
+def set_retention(workspace: UUID, days: int) -> None:
+    """Keep the contacts and texts of WORKSPACE's ended campaigns for DAYS instead of RETENTION_DAYS; 0: for ever."""
+
+    async def check(ds: Database) -> None:
+        await credit.get(ds, workspace)
+
+    async def set_days(salesdb: Database) -> None:
+        await retention.set_days(salesdb, workspace, days, console())
+
+    _on_ds(check)
+    _on(set_days, lambda settings: Database("salesdb", settings.salesdb_dsn))
+    click.echo(f"workspace {workspace}: {f'{days} days' if days else 'for ever'}")
 
 
 @click.group("key")
@@ -124,27 +142,34 @@ async def with_key(settings: Settings, work: Callable[[str], Awaitable[T]]) -> T
         async with keys.temporary_key(ds, console()) as key:
             return await work(key)
 
-    return await _run_on_ds(settings, with_temporary_key)
+    return await _run(_ds(settings), with_temporary_key)
 
 
 def _on_ds(work: Callable[[Database], Awaitable[T]]) -> T:
+    return _on(work, _ds)
+
+
+def _on(work: Callable[[Database], Awaitable[T]], database: Callable[[Settings], Database]) -> T:
     try:
-        return asyncio.run(_run_on_ds(load(), work))
+        return asyncio.run(_run(database(load()), work))
     except (SettingsError, WorkspaceNotFoundError, KeyNotFoundError) as error:
         raise click.ClickException(str(error)) from None
 
 
-async def _run_on_ds(settings: Settings, work: Callable[[Database], Awaitable[T]]) -> T:
-    ds = Database("ds", settings.ds_dsn)
-    await ds.open()
+def _ds(settings: Settings) -> Database:
+    return Database("ds", settings.ds_dsn)
+
+
+async def _run(database: Database, work: Callable[[Database], Awaitable[T]]) -> T:
+    await database.open()
     try:
         try:
-            await ds.check()
+            await database.check()
         except Exception as error:
-            reason = f"ds does not answer at {ds.address} ({str(error) or type(error).__name__})"
+            reason = f"{database.name} does not answer at {database.address} ({str(error) or type(error).__name__})"
             raise click.ClickException(
-                f"{reason}: start it with `{COMMAND} up`, or set DS_DSN to its address"
+                f"{reason}: start it with `{COMMAND} up`, or set {database.name.upper()}_DSN to its address"
             ) from None
-        return await work(ds)
+        return await work(database)
     finally:
-        await ds.close()
+        await database.close()

@@ -174,18 +174,24 @@ def _ledger_claims(row: _Row) -> _Claims:
 
 def _campaign_claims(row: _Row) -> _Claims:
     """I1 and I2 in salesdb: rows of the file, contacts, counters and charges add up."""
-    return {
+    claims: _Claims = {
         "rows = accepted + rejected + duplicate": (
             row["row_count"],
             row["contact_count"] + row["rejected_count"] + row["duplicate_count"],
         ),
+        "accepted = contacts by status": (row["contact_count"], sum(row[f"{status}_count"] for status in _STATUSES)),
+        "charged = charges in the outbox": (row["charged"], row["charges"]),
+    }
+    if row["purged_at"] is not None:  # its counters were compared with its rows before these were deleted
+        return claims if row["purge_pending"] else {**claims, "a purged campaign has no contacts": (0, row["contacts"])}
+    return {
+        **claims,
         "accepted = contacts": (row["contact_count"], row["contacts"]),
         **{
             f"{status}_count = contacts that are {status}": (row[f"{status}_count"], row[status])
             for status in _STATUSES
         },
         "charged = cost of sent messages": (row["charged"], row["sent_cost"]),
-        "charged = charges in the outbox": (row["charged"], row["charges"]),
     }
 
 

@@ -9,6 +9,19 @@ from bulksms.campaigns import Campaign, CampaignNotFoundError
 from common.auth.actor import note_object
 from common.auth.middleware import caller
 from common.database import Database
+from common.web.problems import Problem
+
+
+def check_not_purged(campaign: Campaign) -> Campaign:
+    """The campaign, if its contacts are still there. Raises Problem 410."""
+    if campaign.purged_at is not None:
+        raise Problem(
+            410,
+            "Deleted",
+            f"the text and the contacts of this campaign were deleted on {campaign.purged_at:%Y-%m-%d}, when their "
+            "retention had ended; its counters remain",
+        )
+    return campaign
 
 
 async def visible_campaign(salesdb: Database, request: Request, bulksms_id: UUID | str) -> Campaign:

@@ -26,6 +26,7 @@ from salesapi.salesapi.charges import charge_batcher
 from salesapi.salesapi.connection_protocol import protocol_factory
 from salesapi.salesapi.endpoints.campaigns import CampaignEndpoints
 from salesapi.salesapi.endpoints.create import CreateEndpoint
+from salesapi.salesapi.endpoints.erase import EraseEndpoint
 from salesapi.salesapi.endpoints.lifecycle import LifecycleEndpoints
 from salesapi.salesapi.metrics import CallbackMetrics, on_flush, on_problem
 from salesapi.salesapi.operations import all_routes, operations
@@ -89,6 +90,7 @@ async def _main(runtime: Runtime) -> None:
         LifecycleEndpoints(salesdb, runner, progress.add),
         CampaignEndpoints(salesdb),
         callback,
+        EraseEndpoint(salesdb, settings.default_region, charges.add),
         [
             *health_operations(runtime.dependencies),
             metrics.operation(runtime.registry),

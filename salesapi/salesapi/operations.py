@@ -10,6 +10,7 @@ from common.web.refusals import Refusals
 from salesapi.salesapi.callback import Callback, Reports
 from salesapi.salesapi.endpoints.campaigns import CampaignEndpoints
 from salesapi.salesapi.endpoints.create import CreateEndpoint
+from salesapi.salesapi.endpoints.erase import EraseEndpoint, EraseRequest, ReceiptView
 from salesapi.salesapi.endpoints.lifecycle import LifecycleEndpoints
 from salesapi.salesapi.schemas import (
     CampaignPage,
@@ -54,6 +55,7 @@ def operations(
     lifecycle: LifecycleEndpoints,
     campaigns: CampaignEndpoints,
     callback: Callback,
+    erase: EraseEndpoint,
     shared: Sequence[Operation],
 ) -> tuple[Operation, ...]:
     """The operations of salesapi; `shared`: those of every process."""
@@ -117,7 +119,7 @@ def operations(
             lifecycle.retry_failed,
             "Create a new campaign from the failed contacts of one",
             {201: CampaignView, 409: WrongState},
-            problems=(404, 422),
+            problems=(404, 410, 422),
             headers=_IDEMPOTENCY_KEY,
             action="campaign.retry",
         ),
@@ -133,6 +135,16 @@ def operations(
             is_open=True,
         ),
         Operation(
+            "POST",
+            "/erase",
+            erase.endpoint,
+            "Take a phone number out of everything that is stored",
+            {200: ReceiptView},
+            problems=(404, 413, 415, 422),
+            body=EraseRequest,
+            action="person.erase",
+        ),
+        Operation(
             "GET", "/bulksms", campaigns.list, "List campaigns, newest first", {200: CampaignPage}, query=CampaignsQuery
         ),
         Operation(
@@ -144,7 +156,7 @@ def operations(
             campaigns.contacts,
             "List the contacts of a campaign",
             {200: ContactPage},
-            problems=(404,),
+            problems=(404, 410),
             query=ContactsQuery,
         ),
         Operation(
@@ -153,7 +165,7 @@ def operations(
             campaigns.rejected,
             "List the rejected rows of the upload, with reasons",
             {200: RejectedPage},
-            problems=(404,),
+            problems=(404, 410),
             query=Page,
         ),
         Operation(
@@ -162,7 +174,7 @@ def operations(
             campaigns.results,
             "Every contact and the status of its message, as CSV",
             {200: Text("text/csv")},
-            problems=(404,),
+            problems=(404, 410),
         ),
         Operation(
             "GET",
@@ -170,7 +182,7 @@ def operations(
             campaigns.timeline,
             "Messages by status over time, for a plot",
             {200: TimelineView},
-            problems=(404,),
+            problems=(404, 410),
         ),
         *shared,
     )

@@ -108,6 +108,9 @@ class Sender:
         except Exception as error:
             await batches.postpone(self._salesdb, batch, 0.0, f"the batch could not be read: {error}", uncertain=False)
             raise
+        if not messages:  # all its contacts were erased
+            await batches.mark_submitted(self._salesdb, batch, 0, None)
+            return True
         return await self._submit(batch, messages, deadline)
 
     async def _messages(self, batch: Batch, template: Template) -> list[Message]:

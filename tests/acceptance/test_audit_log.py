@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -98,7 +99,7 @@ async def test_workspaces_keys_and_top_ups_are_recorded(secured: SecuredSystem) 
         "key.revoke", "key.create", "key.rotate", "credit.topup", "key.create", "workspace.create",
     ]  # fmt: skip
     assert [entry["role"] for entry in listed] == ["console"] * 3 + ["operator"] + ["console"] * 2
-    assert listed[3]["details"] == {"amount": "2", "reference": "a"}
+    assert listed[3]["details"] == {"amount": "2.0", "reference": "a"}
     assert listed[0]["object_id"] == key_id
     assert listed[0]["name"]
 
@@ -160,12 +161,12 @@ async def test_pages_and_times_of_the_audit_log(secured: SecuredSystem) -> None:
 
 async def test_the_command_shows_both_logs_by_time(secured: SecuredSystem) -> None:
     settings = secured.system.settings
-    environ = {
+    environ: dict[str, Any] = {
         "WEBAPI_PORT": str(settings.webapi_port),
         "SALESAPI_PORT": str(settings.salesapi_port),
         "API_KEY": secured.bob.key,
     }
-    done = await asyncio.to_thread(run, "python", "console.py", "audit-log", "--json", **environ)
+    done = await asyncio.to_thread(partial(run, "python", "console.py", "audit-log", "--json", **environ))
     assert done.returncode == 0, done.stderr
     listed = json.loads(done.stdout)
     assert [entry["at"] for entry in listed] == sorted((entry["at"] for entry in listed), reverse=True)

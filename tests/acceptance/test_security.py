@@ -36,6 +36,7 @@ from rpc.security import ClientSecurity
 from salesapi.salesapi.callback import Callback
 from salesapi.salesapi.endpoints.campaigns import CampaignEndpoints
 from salesapi.salesapi.endpoints.create import CreateEndpoint
+from salesapi.salesapi.endpoints.erase import EraseEndpoint
 from salesapi.salesapi.endpoints.lifecycle import LifecycleEndpoints
 from salesapi.salesapi.operations import operations as salesapi_operations
 from tests.support.browser import NEEDS_CHROMIUM
@@ -86,12 +87,13 @@ def routes() -> list[tuple[str, str, str]]:
     nothing: Any = None
     create = CreateEndpoint(nothing, nothing, region="FI", price=Decimal(1), max_bytes=1)
     callback = Callback(ReportWriter(nothing, buffer=1, flush=1, on_entries=nothing), nothing)
+    nothing_to_erase = EraseEndpoint(nothing, "FI", nothing)
     lifecycle, campaigns = LifecycleEndpoints(nothing, nothing, nothing), CampaignEndpoints(nothing)
     web = WebEndpoints(nothing, nothing, nothing)
     return [
         *(
             ("salesapi", one.method, one.path)
-            for one in salesapi_operations(create, lifecycle, campaigns, callback, [])
+            for one in salesapi_operations(create, lifecycle, campaigns, callback, nothing_to_erase, [])
             if one.path not in ("/create", "/callback", "/erase")
         ),
         *(("webapi", one.method, one.path) for one in webapi_operations(web, SystemMonitor(), []) if "{" in one.path),

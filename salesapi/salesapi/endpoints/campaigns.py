@@ -19,7 +19,7 @@ from common.auth.middleware import caller
 from common.database import Database
 from common.web.problems import Problem
 from common.web.requests import json_response, read_query
-from salesapi.salesapi.authorization import visible_campaign
+from salesapi.salesapi.authorization import check_not_purged, visible_campaign
 from salesapi.salesapi.schemas import (
     CampaignPage,
     CampaignsQuery,
@@ -62,7 +62,7 @@ class CampaignEndpoints:
 
     async def contacts(self, request: Request) -> Response:
         """`GET /bulksms/{id}/contacts?status=&cursor=&limit=`: contacts in the order of the file."""
-        campaign = await self._campaign(request)
+        campaign = check_not_purged(await self._campaign(request))
         query = read_query(request, ContactsQuery)
         after = _position(query, FilePosition)
         contacts = await campaigns.contacts(
@@ -80,7 +80,7 @@ class CampaignEndpoints:
 
     async def rejected(self, request: Request) -> Response:
         """`GET /bulksms/{id}/rejected?cursor=&limit=`: rejected rows of the file, with reasons."""
-        campaign = await self._campaign(request)
+        campaign = check_not_purged(await self._campaign(request))
         query = read_query(request, Page)
         rows = await campaigns.rejected(
             self._salesdb, campaign.id, after=_position(query, FilePosition) or 0, limit=query.limit
@@ -91,7 +91,7 @@ class CampaignEndpoints:
 
     async def results(self, request: Request) -> Response:
         """`GET /bulksms/{id}/results.csv`: every contact and its status, streamed."""
-        campaign = await self._campaign(request)
+        campaign = check_not_purged(await self._campaign(request))
         return StreamingResponse(
             _csv_lines(campaigns.results(self._salesdb, campaign.id)),
             media_type="text/csv; charset=utf-8",
@@ -100,7 +100,7 @@ class CampaignEndpoints:
 
     async def timeline(self, request: Request) -> Response:
         """`GET /bulksms/{id}/timeline`: messages by status over time, for a plot."""
-        campaign = await self._campaign(request)
+        campaign = check_not_purged(await self._campaign(request))
         points = await timeline.read(self._salesdb, campaign, datetime.now(UTC))
         return json_response(TimelineView(campaign.contact_count, [TimelinePointView(*point) for point in points]))
 

@@ -21,7 +21,7 @@ from common.web.problems import Problem
 from common.web.requests import json_response, read_json
 from rpc.client import InsufficientCreditError, NotFoundError, RpcUnavailableError
 from salesapi.salesapi import idempotency_key
-from salesapi.salesapi.authorization import visible_campaign
+from salesapi.salesapi.authorization import check_not_purged, visible_campaign
 from salesapi.salesapi.campaign_runner import CampaignRunner
 from salesapi.salesapi.schemas import CampaignReference, CampaignView, RunRequest
 
@@ -100,6 +100,7 @@ class LifecycleEndpoints:
             if request_key and (stored := await idempotency_key.replay(self._salesdb, request_key, 201)):
                 return stored
             try:
+                check_not_purged(original)
                 async with self._salesdb.transaction() as connection:
                     created = await retry_failed.create(connection, original, actor(request))
                     response = msgspec.json.encode(CampaignView.of(created))

@@ -14,7 +14,7 @@ import structlog
 from arq import cron, func
 from arq.cron import CronJob
 
-from bulksms import batches, cancellation, idempotency, lifecycle, outbox
+from bulksms import batches, cancellation, idempotency, lifecycle, outbox, retention
 from bulksms.lifecycle import WrongStateError
 from bulksms.outbox import Entry
 from common import arq_worker, audit_log
@@ -39,6 +39,7 @@ from salesapi.salesapi.sending import RefusalLimit, Sender
 log = structlog.get_logger()
 
 _ACTOR = audit_log.worker(SALES_WORKER)
+_PURGE_TIME = 20.0  # seconds of a minute; below job_timeout
 
 
 class Services(NamedTuple):
@@ -125,6 +126,14 @@ async def delete_idempotency_keys(ctx: dict[str, Any]) -> None:
     await idempotency.delete_expired(services.salesdb)
 
 
+async def purge_campaigns(ctx: dict[str, Any]) -> None:
+    """Delete the personal data of campaigns whose retention has ended."""
+    services: Services = ctx["services"]
+    purged = await retention.purge(services.salesdb, _settings.retention_days, _PURGE_TIME, _ACTOR)
+    if purged:
+        log.info("campaigns purged", campaigns=purged)
+
+
 async def generate_system_stat(ctx: dict[str, Any], bulksms_id: str, seconds: float) -> str | None:
     """Sample this machine for `seconds` while a campaign runs; returns the path of the report."""
     services: Services = ctx["services"]
@@ -194,6 +203,7 @@ class WorkerSettings:
         _every_two_seconds(relay_outbox),
         _every_two_seconds(expire_messages),
         cron(job(delete_idempotency_keys), minute=0, keep_result=0),
+        cron(job(purge_campaigns), second=30, keep_result=0, run_at_startup=True),
     ]
     queue_name = SALES_QUEUE
     redis_pool = worker_redis(_settings.redis_url, SALES_QUEUE)
