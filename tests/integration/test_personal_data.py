@@ -163,7 +163,8 @@ async def test_a_campaign_that_does_not_add_up_is_not_purged(
 ) -> None:
     bulksms_id = await client.created(workspace, csv_of(2))
     await salesdb.execute(
-        "UPDATE bulksms SET queued_count = 1, failed_count = 1, completed_at = now() - interval '9 years' WHERE id = $1",
+        "UPDATE bulksms SET queued_count = 1, failed_count = 1, completed_at = now() - interval '9 years' "
+        "WHERE id = $1",
         UUID(bulksms_id),
     )
     await retention.purge(database, 90, 20, worker("test"))
