@@ -18,6 +18,7 @@ from common.audit_log import Record
 from common.auth.actor import actor, target
 from common.database import Database
 from common.observability.counters import count_failure
+from common.observability.logs import Throttle
 from common.web.problems import Problem
 
 log = structlog.get_logger()
@@ -43,6 +44,7 @@ class Refusals:
         self._counts: dict[object, int] = {}
         self._left_out: dict[object, int] = {}
         self._in_all = 0
+        self._may_log = Throttle()
 
     def around(self, action: str, endpoint: Endpoint) -> Endpoint:
         """The endpoint of an action, whose refusals are recorded."""
@@ -104,7 +106,10 @@ class Refusals:
             await audit_log.write_all(self._database, batch)
         except Exception as error:
             count_failure("audit log", "refused attempts")
-            log.warning("refused attempts are written later", entries=len(batch), reason=str(error))
+            if self._may_log():
+                log.warning(
+                    "refused attempts are written later", entries=len(batch), reason=str(error) or type(error).__name__
+                )
             return
         for _ in batch:
             self._waiting.popleft()
