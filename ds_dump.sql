@@ -15,6 +15,14 @@ SET xmloption = content;
 SET client_min_messages = warning;
 SET row_security = off;
 
+CREATE FUNCTION public.audit_log_is_append_only() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+        BEGIN
+            RAISE EXCEPTION 'audit_log is append-only: % is refused', TG_OP USING ERRCODE = 'insufficient_privilege';
+        END
+        $$;
+
 SET default_tablespace = '';
 
 SET default_table_access_method = heap;
@@ -31,6 +39,23 @@ CREATE TABLE public.api_key (
     rotated_at timestamp with time zone,
     revoked_at timestamp with time zone,
     CONSTRAINT api_key_secret_hash CHECK ((octet_length(secret_hash) = 32))
+);
+
+CREATE TABLE public.audit_log (
+    id uuid DEFAULT uuidv7() NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    role text NOT NULL,
+    name text NOT NULL,
+    key_id uuid,
+    workspace_id uuid,
+    address text NOT NULL,
+    request_id text NOT NULL,
+    action text NOT NULL,
+    object_id uuid,
+    outcome text NOT NULL,
+    details jsonb NOT NULL,
+    CONSTRAINT audit_log_role CHECK ((role = ANY (ARRAY['operator'::text, 'workspace'::text, 'console'::text, 'worker'::text]))),
+    CONSTRAINT audit_log_size CHECK (((((((octet_length(name) + octet_length(address)) + octet_length(request_id)) + octet_length(action)) + octet_length(outcome)) + octet_length((details)::text)) <= 4000))
 );
 
 CREATE TABLE public.ledger (
@@ -73,6 +98,9 @@ ALTER TABLE ONLY public.alembic_version
 ALTER TABLE ONLY public.api_key
     ADD CONSTRAINT api_key_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.audit_log
+    ADD CONSTRAINT audit_log_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.ledger
     ADD CONSTRAINT ledger_pkey PRIMARY KEY (reference);
 
@@ -82,7 +110,13 @@ ALTER TABLE ONLY public.reservation
 ALTER TABLE ONLY public.workspace
     ADD CONSTRAINT workspace_pkey PRIMARY KEY (id);
 
+CREATE INDEX audit_log_object_id_idx ON public.audit_log USING btree (object_id, id);
+
+CREATE INDEX audit_log_workspace_id_idx ON public.audit_log USING btree (workspace_id, id);
+
 CREATE INDEX ledger_workspace_id_idx ON public.ledger USING btree (workspace_id, created_at);
+
+CREATE TRIGGER audit_log_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.audit_log FOR EACH STATEMENT EXECUTE FUNCTION public.audit_log_is_append_only();
 
 ALTER TABLE ONLY public.api_key
     ADD CONSTRAINT api_key_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES public.workspace(id);
@@ -105,7 +139,7 @@ SET xmloption = content;
 SET client_min_messages = warning;
 SET row_security = off;
 
-INSERT INTO public.alembic_version VALUES ('0004');
+INSERT INTO public.alembic_version VALUES ('0005');
 
 \endif
 

@@ -41,12 +41,37 @@ CREATE TYPE public.sms_status AS ENUM (
     'delivered'
 );
 
+CREATE FUNCTION public.audit_log_is_append_only() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+        BEGIN
+            RAISE EXCEPTION 'audit_log is append-only: % is refused', TG_OP USING ERRCODE = 'insufficient_privilege';
+        END
+        $$;
+
 SET default_tablespace = '';
 
 SET default_table_access_method = heap;
 
 CREATE TABLE public.alembic_version (
     version_num character varying(32) NOT NULL
+);
+
+CREATE TABLE public.audit_log (
+    id uuid DEFAULT uuidv7() NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    role text NOT NULL,
+    name text NOT NULL,
+    key_id uuid,
+    workspace_id uuid,
+    address text NOT NULL,
+    request_id text NOT NULL,
+    action text NOT NULL,
+    object_id uuid,
+    outcome text NOT NULL,
+    details jsonb NOT NULL,
+    CONSTRAINT audit_log_role CHECK ((role = ANY (ARRAY['operator'::text, 'workspace'::text, 'console'::text, 'worker'::text]))),
+    CONSTRAINT audit_log_size CHECK (((((((octet_length(name) + octet_length(address)) + octet_length(request_id)) + octet_length(action)) + octet_length(outcome)) + octet_length((details)::text)) <= 4000))
 );
 
 CREATE TABLE public.bulksms (
@@ -82,6 +107,7 @@ CREATE TABLE public.bulksms (
     released numeric(15,1) DEFAULT 0 NOT NULL,
     deleted_at timestamp with time zone,
     purged_at timestamp with time zone,
+    purge_pending boolean DEFAULT false NOT NULL,
     CONSTRAINT bulksms_amounts CHECK (((total_cost >= (0)::numeric) AND (charged >= (0)::numeric) AND (released >= (0)::numeric) AND (total_cost < 'Infinity'::numeric) AND (charged < 'Infinity'::numeric) AND (released < 'Infinity'::numeric))),
     CONSTRAINT bulksms_contacts CHECK ((contact_count = ((((queued_count + sent_count) + failed_count) + delivered_count) + undelivered_count))),
     CONSTRAINT bulksms_rows CHECK ((row_count = ((contact_count + rejected_count) + duplicate_count))),
@@ -148,8 +174,17 @@ CREATE TABLE public.outbox (
     CONSTRAINT outbox_kind CHECK ((kind = ANY (ARRAY['charge'::text, 'release'::text])))
 );
 
+CREATE TABLE public.workspace_retention (
+    workspace_id uuid NOT NULL,
+    days integer NOT NULL,
+    CONSTRAINT workspace_retention_days CHECK ((days >= 0))
+);
+
 ALTER TABLE ONLY public.alembic_version
     ADD CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num);
+
+ALTER TABLE ONLY public.audit_log
+    ADD CONSTRAINT audit_log_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.bulksms_batch
     ADD CONSTRAINT bulksms_batch_pkey PRIMARY KEY (bulksms_id, batch_no);
@@ -169,13 +204,22 @@ ALTER TABLE ONLY public.idempotency
 ALTER TABLE ONLY public.outbox
     ADD CONSTRAINT outbox_pkey PRIMARY KEY (reference);
 
+ALTER TABLE ONLY public.workspace_retention
+    ADD CONSTRAINT workspace_retention_pkey PRIMARY KEY (workspace_id);
+
+CREATE INDEX audit_log_object_id_idx ON public.audit_log USING btree (object_id, id);
+
+CREATE INDEX audit_log_workspace_id_idx ON public.audit_log USING btree (workspace_id, id);
+
 CREATE INDEX bulksms_batch_open_idx ON public.bulksms_batch USING btree (bulksms_id, batch_no) WHERE (state = ANY (ARRAY['pending'::public.batch_state, 'submitting'::public.batch_state]));
 
 CREATE INDEX bulksms_batch_silent_idx ON public.bulksms_batch USING btree (submitted_at) WHERE (state = ANY (ARRAY['submitted'::public.batch_state, 'unknown'::public.batch_state]));
 
 CREATE INDEX bulksms_cancelled_idx ON public.bulksms USING btree (id) WHERE ((status = 'cancelled'::public.campaign_status) AND (completed_at IS NULL));
 
-CREATE INDEX bulksms_deleted_idx ON public.bulksms USING btree (id) WHERE ((deleted_at IS NOT NULL) AND (purged_at IS NULL));
+CREATE INDEX bulksms_ended_idx ON public.bulksms USING btree (completed_at) WHERE ((completed_at IS NOT NULL) AND (purged_at IS NULL));
+
+CREATE INDEX bulksms_purge_pending_idx ON public.bulksms USING btree (id) WHERE purge_pending;
 
 CREATE INDEX bulksms_requested_idx ON public.bulksms USING btree (run_requested_at) WHERE ((status = ANY (ARRAY['created'::public.campaign_status, 'scheduled'::public.campaign_status])) AND (run_requested_at IS NOT NULL));
 
@@ -190,6 +234,8 @@ CREATE INDEX bulksms_workspace_id_idx ON public.bulksms USING btree (workspace_i
 CREATE INDEX idempotency_created_at_idx ON public.idempotency USING btree (created_at);
 
 CREATE INDEX outbox_unsettled_idx ON public.outbox USING btree (relay_at) WHERE (settled_at IS NULL);
+
+CREATE TRIGGER audit_log_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.audit_log FOR EACH STATEMENT EXECUTE FUNCTION public.audit_log_is_append_only();
 
 ALTER TABLE ONLY public.bulksms_batch
     ADD CONSTRAINT bulksms_batch_bulksms_id_fkey FOREIGN KEY (bulksms_id) REFERENCES public.bulksms(id);
@@ -212,7 +258,7 @@ SET xmloption = content;
 SET client_min_messages = warning;
 SET row_security = off;
 
-INSERT INTO public.alembic_version VALUES ('0004');
+INSERT INTO public.alembic_version VALUES ('0005');
 
 \endif
 
@@ -228,7 +274,7 @@ SET xmloption = content;
 SET client_min_messages = warning;
 SET row_security = off;
 
-INSERT INTO public.bulksms VALUES ('00000000-0000-7000-8000-000000000002', 'A sample, not yet run', '00000000-0000-7000-8000-000000000001', 'created', 'Welcome to Oulu, {Contact Name}!', 'GSM-7', 1, 2, 2, 0, 0, 0.2, 0.0, 2, 0, 0, 0, 0, '2024-01-01 00:00:00+00', '2024-01-01 00:00:00+00', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0.0, NULL, NULL) ON CONFLICT DO NOTHING;
+INSERT INTO public.bulksms VALUES ('00000000-0000-7000-8000-000000000002', 'A sample, not yet run', '00000000-0000-7000-8000-000000000001', 'created', 'Welcome to Oulu, {Contact Name}!', 'GSM-7', 1, 2, 2, 0, 0, 0.2, 0.0, 2, 0, 0, 0, 0, '2024-01-01 00:00:00+00', '2024-01-01 00:00:00+00', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0.0, NULL, NULL, false) ON CONFLICT DO NOTHING;
 
 INSERT INTO public.bulksms_info VALUES ('00000000-0000-7000-8000-000000000002', 0, '+358400000001', 'Aino', '{Aino}', 'queued', 0.1, NULL, '2024-01-01 00:00:00+00', '2024-01-01 00:00:00+00') ON CONFLICT DO NOTHING;
 INSERT INTO public.bulksms_info VALUES ('00000000-0000-7000-8000-000000000002', 1, '+358400000002', 'Onni', '{Onni}', 'queued', 0.1, NULL, '2024-01-01 00:00:00+00', '2024-01-01 00:00:00+00') ON CONFLICT DO NOTHING;

@@ -13,6 +13,7 @@ from uuid import UUID
 import httpx2
 import psutil
 
+from common.audit_log import console
 from common.database import Database
 from local.launcher import System
 from rpc import audit
@@ -76,7 +77,7 @@ class Bench:
 
     async def create(self, contacts: int) -> Created:
         """Create a campaign in a new workspace with enough credit."""
-        workspace = await credit.create(self.ds, "benchmark", Decimal(contacts))
+        workspace = await credit.create(self.ds, "benchmark", Decimal(contacts), console())
         fields = {"name": "benchmark", "message": MESSAGE, "workspace_id": str(workspace.workspace_id)}
         with self.file(contacts).open("rb") as file:
             started_at = time.perf_counter()

@@ -19,6 +19,7 @@ import uvloop
 from benchmarks import processes
 from benchmarks.bench import MESSAGE, Bench
 from benchmarks.load import LoadResult
+from common import audit_log
 from common.settings import load
 from local.launcher import System
 from workspace import credit
@@ -79,7 +80,7 @@ async def _measure(system: System, folder: Path, uploads: int, rows: int, rate: 
                 f"one upload of {rows:,} rows: {(await bench.create(rows)).contacts_per_s:,.0f} contacts/s", flush=True
             )
         file = bench.file(rows).read_bytes()
-        workspace = await credit.create(bench.ds, "benchmark", Decimal(1))
+        workspace = await credit.create(bench.ds, "benchmark", Decimal(1), audit_log.console())
         callbacks = Callbacks(bench, target.bulksms_id, rate)
         running = asyncio.create_task(callbacks.run())
         await asyncio.sleep(3 * _SLICE)

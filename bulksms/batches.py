@@ -72,7 +72,7 @@ _CLAIM = """
 
 _RECIPIENTS = """
     SELECT seq, contact_number, fields FROM bulksms_info
-    WHERE bulksms_id = $1 AND seq BETWEEN $2 AND $3
+    WHERE bulksms_id = $1 AND seq BETWEEN $2 AND $3 AND contact_number <> ''  -- empty: erased
     ORDER BY seq
 """
 

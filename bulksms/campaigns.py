@@ -41,6 +41,7 @@ class Campaign(NamedTuple):
     pause_reason: str | None
     retry_of: UUID | None
     unsent_count: int
+    purged_at: datetime | None
 
     @property
     def statuses(self) -> dict[SmsStatus, int]:

@@ -10,9 +10,11 @@ from bulksms.campaigns import Campaign, CampaignNotFoundError, get
 from bulksms.lifecycle import WrongStateError
 from bulksms.outbox import Entry
 from bulksms.status import CampaignStatus
+from common import audit_log
+from common.audit_log import Actor
 from common.database import Connection, Database
 
-_LOCK = "SELECT status, started_at FROM bulksms WHERE id = $1 FOR NO KEY UPDATE"
+_LOCK = "SELECT status, started_at, workspace_id FROM bulksms WHERE id = $1 FOR NO KEY UPDATE"
 
 # Nothing of it was sent. A concurrent run may still reserve credit, so it ends only after `release_credit`.
 _CANCEL_UNSTARTED = """
@@ -66,7 +68,7 @@ _MARK_RELEASED = """
 """
 
 
-async def cancel(database: Database, bulksms_id: UUID) -> tuple[Campaign, list[Entry]]:
+async def cancel(database: Database, bulksms_id: UUID, actor: Actor) -> tuple[Campaign, list[Entry]]:
     """End the campaign: unsent messages stay unsent, and their cost is released.
 
     Returns the campaign and the outbox entries of the release.
@@ -81,6 +83,9 @@ async def cancel(database: Database, bulksms_id: UUID) -> tuple[Campaign, list[E
         if status == CampaignStatus.COMPLETED:
             raise WrongStateError(status)
         if status != CampaignStatus.CANCELLED:
+            await audit_log.write(
+                connection, actor, "campaign.cancel", workspace_id=row["workspace_id"], object_id=bulksms_id
+            )
             if row["started_at"] is None:
                 await connection.execute(_CANCEL_UNSTARTED, bulksms_id)
             else:

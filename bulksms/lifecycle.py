@@ -17,6 +17,8 @@ from bulksms import batches, campaigns
 from bulksms.campaigns import FIELDS, Campaign, from_row, get
 from bulksms.idempotency import Key
 from bulksms.status import CampaignStatus
+from common import audit_log
+from common.audit_log import Actor
 from common.database import Connection, Database
 
 
@@ -70,6 +72,7 @@ _PAUSE = f"""
 _PAUSE_SCHEDULED = """
     UPDATE bulksms SET status = 'paused', pause_reason = $2, modified_at = now()
     WHERE id = $1 AND status = 'scheduled' AND run_requested_at IS NULL
+    RETURNING workspace_id
 """
 
 _RESUME = f"""
@@ -91,7 +94,7 @@ _PAUSE_IF_REFUSED = """
         WHERE b.bulksms_id = $1 AND b.state IN ('submitted', 'refused') AND b.submitted_at >= bulksms.resumed_at
     ) AS sends
     WHERE id = $1 AND status = 'inprogress' AND tried >= $3 AND refused >= $2::float8 * tried
-    RETURNING pause_reason
+    RETURNING workspace_id, pause_reason
 """
 
 
@@ -122,7 +125,9 @@ class Started(NamedTuple):
     keys: list[Key]
 
 
-async def start(connection: Connection, bulksms_id: UUID, batch_size: int, key: str | None) -> Started | None:
+async def start(
+    connection: Connection, bulksms_id: UUID, batch_size: int, key: str | None, actor: Actor
+) -> Started | None:
     """Start a campaign whose cost is reserved; None if another call has started it.
 
     `key`: the client's idempotency key for this run; the key recorded by `request_run` is returned with it.
@@ -132,6 +137,7 @@ async def start(connection: Connection, bulksms_id: UUID, batch_size: int, key: 
         return None
     campaign = from_row(row)
     await batches.create(connection, bulksms_id, batch_size)
+    await _record(connection, actor, "campaign.run", campaign, cost=str(campaign.total_cost))
     first_key = await connection.fetchval("SELECT run_key FROM bulksms WHERE id = $1", bulksms_id)
     return Started(campaign, [run_key(campaign, value) for value in {key, first_key} - {None}])
 
@@ -142,12 +148,14 @@ def run_key(campaign: Campaign, key: str, moment: datetime | None = None) -> Key
     return Key(campaign.workspace_id, "run", key, campaign.id.bytes + when)
 
 
-async def schedule(connection: Connection, bulksms_id: UUID, moment: datetime) -> Campaign:
+async def schedule(connection: Connection, bulksms_id: UUID, moment: datetime, actor: Actor) -> Campaign:
     """Schedule or reschedule the campaign for `moment`. Raises CampaignNotFoundError, WrongStateError."""
     row = await connection.fetchrow(_SCHEDULE, bulksms_id, moment)
     if row is None:
         raise WrongStateError((await campaigns.read(connection, bulksms_id)).status)
-    return from_row(row)
+    campaign = from_row(row)
+    await _record(connection, actor, "campaign.schedule", campaign, scheduled_for=moment.astimezone(UTC).isoformat())
+    return campaign
 
 
 async def campaigns_to_start(database: Database, after: float) -> list[UUID]:
@@ -156,46 +164,71 @@ async def campaigns_to_start(database: Database, after: float) -> list[UUID]:
         return [row["id"] for row in await connection.fetch(_TO_START, after)]
 
 
-async def pause(database: Database, bulksms_id: UUID) -> Campaign:
+async def pause(database: Database, bulksms_id: UUID, actor: Actor) -> Campaign:
     """Stop submitting batches of the campaign; a scheduled one does not start.
 
     Raises CampaignNotFoundError, WrongStateError.
     """
-    return await _change(database, _PAUSE, bulksms_id, already=(CampaignStatus.PAUSED,))
+    return await _change(database, _PAUSE, bulksms_id, "campaign.pause", actor, already=(CampaignStatus.PAUSED,))
 
 
-async def pause_scheduled(database: Database, bulksms_id: UUID, reason: str) -> None:
+async def pause_scheduled(database: Database, bulksms_id: UUID, reason: str, actor: Actor) -> None:
     """Pause a scheduled campaign that cannot start, unless a run was requested meanwhile."""
-    async with database.connection() as connection:
-        await connection.execute(_PAUSE_SCHEDULED, bulksms_id, reason)
+    async with database.transaction() as connection:
+        workspace_id = await connection.fetchval(_PAUSE_SCHEDULED, bulksms_id, reason)
+        if workspace_id:
+            await audit_log.write(
+                connection, actor, "campaign.pause", workspace_id=workspace_id, object_id=bulksms_id, automatic=True
+            )
 
 
 async def pause_if_refused(
-    database: Database, bulksms_id: UUID, share: float, min_messages: int, last_error: str
+    database: Database, bulksms_id: UUID, share: float, min_messages: int, last_error: str, actor: Actor
 ) -> str | None:
     """Pause a campaign if the carrier refused at least `share` of its `min_messages` or more messages.
 
     `last_error`: the carrier's latest reason. Returns the reason of the pause, None if the campaign goes on.
     """
-    async with database.connection() as connection:
-        reason: str | None = await connection.fetchval(_PAUSE_IF_REFUSED, bulksms_id, share, min_messages, last_error)
-    return reason
+    async with database.transaction() as connection:
+        row = await connection.fetchrow(_PAUSE_IF_REFUSED, bulksms_id, share, min_messages, last_error)
+        if row is None:
+            return None
+        workspace_id, reason = row
+        await audit_log.write(
+            connection, actor, "campaign.pause", workspace_id=workspace_id, object_id=bulksms_id, automatic=True
+        )
+    return str(reason)
 
 
-async def resume(database: Database, bulksms_id: UUID) -> Campaign:
+async def resume(database: Database, bulksms_id: UUID, actor: Actor) -> Campaign:
     """Resume a paused campaign. Raises CampaignNotFoundError, WrongStateError."""
-    return await _change(database, _RESUME, bulksms_id, already=(CampaignStatus.INPROGRESS, CampaignStatus.SCHEDULED))
+    already = (CampaignStatus.INPROGRESS, CampaignStatus.SCHEDULED)
+    return await _change(database, _RESUME, bulksms_id, "campaign.resume", actor, already=already)
 
 
 async def _change(
-    database: Database, statement: str, bulksms_id: UUID, *, already: Collection[CampaignStatus]
+    database: Database,
+    statement: str,
+    bulksms_id: UUID,
+    action: str,
+    actor: Actor,
+    *,
+    already: Collection[CampaignStatus],
 ) -> Campaign:
     """Change the status with `statement`; a campaign in one of the statuses `already` is returned unchanged."""
-    async with database.connection() as connection:
+    async with database.transaction() as connection:
         row: Record | None = await connection.fetchrow(statement, bulksms_id)
-    if row is not None:
-        return from_row(row)
+        if row is not None:
+            campaign = from_row(row)
+            await _record(connection, actor, action, campaign)
+            return campaign
     campaign = await get(database, bulksms_id)
     if campaign.status not in already:
         raise WrongStateError(campaign.status)
     return campaign
+
+
+async def _record(connection: Connection, actor: Actor, action: str, campaign: Campaign, **details: str) -> None:
+    await audit_log.write(
+        connection, actor, action, workspace_id=campaign.workspace_id, object_id=campaign.id, **details
+    )

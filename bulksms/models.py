@@ -20,6 +20,7 @@ from sqlalchemy import (
     false,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 from bulksms.status import CampaignStatus, SmsStatus
 
@@ -67,13 +68,14 @@ bulksms = Table(
     Column("retry_of", Uuid, ForeignKey("bulksms.id")),
     Column("unsent_count", Integer, nullable=False, server_default=_ZERO),  # contacts cancelled before submission
     Column("released", _CREDITS, nullable=False, server_default=_ZERO),  # credits released on cancellation
+    Column("purged_at", DateTime(timezone=True)),  # when its personal data was deleted, see `retention`
+    Column("purge_pending", Boolean, nullable=False, server_default=false()),  # rows are still to be deleted
     CheckConstraint("row_count = contact_count + rejected_count + duplicate_count", name="bulksms_rows"),
     CheckConstraint(
         "contact_count = queued_count + sent_count + failed_count + delivered_count + undelivered_count",
         name="bulksms_contacts",
     ),
     Column("deleted_at", DateTime(timezone=True)),
-    Column("purged_at", DateTime(timezone=True)),  # all rows of the deleted campaign in the other tables are gone
     CheckConstraint("status <> 'scheduled' OR scheduled_for IS NOT NULL", name="bulksms_scheduled"),
     CheckConstraint(
         "total_cost >= 0 AND charged >= 0 AND released >= 0 "
@@ -88,8 +90,13 @@ bulksms = Table(
         postgresql_where=text("status IN ('created', 'scheduled') AND run_requested_at IS NOT NULL"),
     ),
     Index("bulksms_running_idx", "id", postgresql_where=text("status IN ('inprogress', 'paused')")),
-    Index("bulksms_deleted_idx", "id", postgresql_where=text("deleted_at IS NOT NULL AND purged_at IS NULL")),
     Index("bulksms_retry_of_idx", "retry_of", postgresql_where=text("retry_of IS NOT NULL")),
+    Index(
+        "bulksms_ended_idx",
+        "completed_at",
+        postgresql_where=text("completed_at IS NOT NULL AND purged_at IS NULL"),
+    ),
+    Index("bulksms_purge_pending_idx", "id", postgresql_where=text("purge_pending")),
     Index("bulksms_cancelled_idx", "id", postgresql_where=text("status = 'cancelled' AND completed_at IS NULL")),
 )
 
@@ -178,4 +185,39 @@ idempotency = Table(
     Column("answer", LargeBinary, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
     Index("idempotency_created_at_idx", "created_at"),
+)
+
+# Who changed what, see common/audit_log.py. A trigger refuses UPDATE, DELETE and TRUNCATE.
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", Uuid, primary_key=True, server_default=text("uuidv7()")),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=text("clock_timestamp()")),
+    Column("role", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("key_id", Uuid),
+    Column("workspace_id", Uuid),
+    Column("address", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("object_id", Uuid),
+    Column("outcome", Text, nullable=False),
+    Column("details", JSONB, nullable=False),
+    CheckConstraint("role IN ('operator', 'workspace', 'console', 'worker')", name="audit_log_role"),
+    CheckConstraint(
+        "octet_length(name) + octet_length(address) + octet_length(request_id) + octet_length(action)"
+        " + octet_length(outcome) + octet_length(details::text) <= 4000",
+        name="audit_log_size",
+    ),
+    Index("audit_log_workspace_id_idx", "workspace_id", "id"),
+    Index("audit_log_object_id_idx", "object_id", "id"),
+)
+
+# Days for which the personal data of a workspace's ended campaigns is kept, where it differs from RETENTION_DAYS.
+workspace_retention = Table(
+    "workspace_retention",
+    metadata,
+    Column("workspace_id", Uuid, primary_key=True),
+    Column("days", Integer, nullable=False),  # 0: for ever
+    CheckConstraint("days >= 0", name="workspace_retention_days"),
 )

@@ -45,7 +45,7 @@ _USED = """
            coalesce(sum(contact_count) FILTER (WHERE completed_at IS NULL), 0) AS open_contacts,
            coalesce(sum(contact_count), 0) AS contacts
     FROM bulksms
-    WHERE workspace_id = $1 AND purged_at IS NULL
+    WHERE workspace_id = $1 AND (purged_at IS NULL OR purge_pending)
 """
 
 

@@ -7,6 +7,8 @@ from bulksms.campaigns import FIELDS, Campaign, from_row
 from bulksms.idempotency import Key
 from bulksms.lifecycle import WrongStateError
 from bulksms.quotas import Quotas
+from common import audit_log
+from common.audit_log import Actor
 from common.database import Connection
 
 
@@ -35,7 +37,7 @@ _CONTACTS = """
     INSERT INTO bulksms_info (bulksms_id, seq, contact_number, contact_name, fields, sms_cost)
     SELECT $2, row_number() OVER (ORDER BY seq) - 1, contact_number, contact_name, fields, sms_cost
     FROM bulksms_info
-    WHERE bulksms_id = $1 AND sms_status = 'failed'
+    WHERE bulksms_id = $1 AND sms_status = 'failed' AND contact_number <> ''  -- empty: erased
 """
 
 _CAMPAIGN = f"""
@@ -50,7 +52,7 @@ _CAMPAIGN = f"""
 """
 
 
-async def create(connection: Connection, original: Campaign, limits: Quotas) -> Campaign:
+async def create(connection: Connection, original: Campaign, limits: Quotas, actor: Actor) -> Campaign:
     """Copy the failed contacts of an ended campaign into a new one, at the same cost for each message.
 
     Raises WrongStateError, AlreadyRetriedError, NothingFailedError, QuotaExceededError: roll the transaction back.
@@ -69,7 +71,17 @@ async def create(connection: Connection, original: Campaign, limits: Quotas) -> 
     if not copied:
         raise NothingFailedError("the campaign has no failed contacts")
     await quotas.take(connection, original.workspace_id, limits, copied)
-    return from_row((await connection.fetch(_CAMPAIGN, original.id, new_id))[0])
+    created = from_row((await connection.fetch(_CAMPAIGN, original.id, new_id))[0])
+    await audit_log.write(
+        connection,
+        actor,
+        "campaign.retry",
+        workspace_id=original.workspace_id,
+        object_id=new_id,
+        retry_of=str(original.id),
+        contacts=created.contact_count,
+    )
+    return created
 
 
 def idempotency_key(original: Campaign, key: str) -> Key:

@@ -13,6 +13,8 @@ from bulksms.contacts.reader import Chunk, ContactReader, RejectedRow
 from bulksms.message import Encoding, count_segments
 from bulksms.quotas import Quotas
 from bulksms.status import CampaignStatus
+from common import audit_log
+from common.audit_log import Actor
 from common.database import Connection
 
 
@@ -53,6 +55,7 @@ async def create(
     price: Decimal,
     scheduled_for: datetime | None,
     limits: Quotas,
+    actor: Actor,
 ) -> Created:
     """Write the campaign and its contacts in an open transaction; `price` is credits per segment.
 
@@ -97,6 +100,15 @@ async def create(
         reader.duplicates,
         total_cost,
         scheduled_for,
+    )
+    await audit_log.write(
+        connection,
+        actor,
+        "campaign.create",
+        workspace_id=workspace_id,
+        object_id=bulksms_id,
+        contacts=reader.accepted,
+        cost=str(total_cost),
     )
     status = CampaignStatus.CREATED if scheduled_for is None else CampaignStatus.SCHEDULED
     return Created(bulksms_id, status, encoding, total_cost, first)

@@ -8,6 +8,8 @@ from uuid import UUID
 import click
 import msgspec
 
+from bulksms import retention
+from common.audit_log import console
 from common.database import Database
 from common.money import MoneyError, parse_credits
 from common.settings import COMMAND, Settings, SettingsError, load
@@ -25,7 +27,7 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="JSON on stdout,
 
 @click.group("workspace")
 def workspace_commands() -> None:
-    """Create workspaces, directly in ds."""
+    """Create workspaces, directly in ds, and set how long their campaigns are kept."""
 
 
 @workspace_commands.command("create")
@@ -42,12 +44,29 @@ def create_workspace(name: str, opening: str, as_json: bool) -> None:
         raise click.BadParameter(str(error), param_hint="--credit") from None
 
     async def create(ds: Database) -> tuple[UUID, str]:
-        workspace = await credit.create(ds, name, amount)
-        return workspace.workspace_id, await keys.create(ds, workspace.workspace_id)
+        workspace = await credit.create(ds, name, amount, console())
+        return workspace.workspace_id, await keys.create(ds, workspace.workspace_id, console())
 
     workspace_id, key = _on_ds(create)
     _show({"workspace": workspace_id, "key": key}, as_json)
     _shown_once()
+
+
+@workspace_commands.command("retention")
+@click.argument("workspace", type=click.UUID)
+@click.argument("days", type=click.IntRange(0, 36_500))
+def set_retention(workspace: UUID, days: int) -> None:
+    """Keep the contacts and texts of WORKSPACE's ended campaigns for DAYS instead of RETENTION_DAYS; 0: for ever."""
+
+    async def check(ds: Database) -> None:
+        await credit.get(ds, workspace)
+
+    async def set_days(salesdb: Database) -> None:
+        await retention.set_days(salesdb, workspace, days, console())
+
+    _on_ds(check)
+    _on(set_days, lambda settings: Database("salesdb", settings.salesdb_dsn))
+    click.echo(f"workspace {workspace}: {f'{days} days' if days else 'for ever'}")
 
 
 @click.group("key")
@@ -63,7 +82,7 @@ def create_key(workspace: UUID | None, operator: bool, as_json: bool) -> None:
     """Create a key for WORKSPACE (its id), or for an operator; it is shown only once."""
     if operator == (workspace is not None):
         raise click.UsageError("give either the id of a workspace or --operator")
-    _show({"key": _on_ds(lambda ds: keys.create(ds, workspace))}, as_json)
+    _show({"key": _on_ds(lambda ds: keys.create(ds, workspace, console()))}, as_json)
     _shown_once()
 
 
@@ -72,7 +91,7 @@ def create_key(workspace: UUID | None, operator: bool, as_json: bool) -> None:
 @_as_json
 def rotate_key(key_id: UUID, as_json: bool) -> None:
     """Replace the secret of a key; the new one is shown only once, the old one stops working within a minute."""
-    _show({"key": _on_ds(lambda ds: keys.rotate(ds, key_id))}, as_json)
+    _show({"key": _on_ds(lambda ds: keys.rotate(ds, key_id, console()))}, as_json)
     _shown_once()
 
 
@@ -80,7 +99,7 @@ def rotate_key(key_id: UUID, as_json: bool) -> None:
 @click.argument("key_id", type=click.UUID)
 def revoke_key(key_id: UUID) -> None:
     """Revoke a key permanently; it stops working within a minute."""
-    _on_ds(lambda ds: keys.revoke(ds, key_id))
+    _on_ds(lambda ds: keys.revoke(ds, key_id, console()))
     click.echo(f"revoked {key_id}")
 
 
@@ -118,30 +137,37 @@ async def with_key(settings: Settings, work: Callable[[str], Awaitable[T]]) -> T
     """Run `work` with a temporary operator key, or with '' if no key is needed; return its result."""
 
     async def with_temporary_key(ds: Database) -> T:
-        async with keys.temporary_key(ds) as key:
+        async with keys.temporary_key(ds, console()) as key:
             return await work(key)
 
-    return await _run_on_ds(settings, with_temporary_key)
+    return await _run(_ds(settings), with_temporary_key)
 
 
 def _on_ds(work: Callable[[Database], Awaitable[T]]) -> T:
+    return _on(work, _ds)
+
+
+def _on(work: Callable[[Database], Awaitable[T]], database: Callable[[Settings], Database]) -> T:
     try:
-        return asyncio.run(_run_on_ds(load(), work))
+        return asyncio.run(_run(database(load()), work))
     except (SettingsError, WorkspaceNotFoundError, KeyNotFoundError) as error:
         raise click.ClickException(str(error)) from None
 
 
-async def _run_on_ds(settings: Settings, work: Callable[[Database], Awaitable[T]]) -> T:
-    ds = Database("ds", settings.ds_dsn)
-    await ds.open()
+def _ds(settings: Settings) -> Database:
+    return Database("ds", settings.ds_dsn)
+
+
+async def _run(database: Database, work: Callable[[Database], Awaitable[T]]) -> T:
+    await database.open()
     try:
         try:
-            await ds.check()
+            await database.check()
         except Exception as error:
-            reason = f"ds does not answer at {ds.address} ({str(error) or type(error).__name__})"
+            reason = f"{database.name} does not answer at {database.address} ({str(error) or type(error).__name__})"
             raise click.ClickException(
-                f"{reason}: start it with `{COMMAND} up`, or set DS_DSN to its address"
+                f"{reason}: start it with `{COMMAND} up`, or set {database.name.upper()}_DSN to its address"
             ) from None
-        return await work(ds)
+        return await work(database)
     finally:
-        await ds.close()
+        await database.close()

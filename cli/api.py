@@ -96,6 +96,18 @@ class Api:
             async for chunk in response.content.iter_any():
                 yield chunk
 
+    async def erase(self, number: str, workspace_id: str | None) -> dict[str, Any]:
+        """Erase a phone number from everything stored; returns the receipt."""
+        body = {"number": number} if workspace_id is None else {"number": number, "workspace_id": workspace_id}
+        return await self._call(self.salesapi, "POST", "/erase", json=body)
+
+    async def audit_log(self, **query: str) -> list[dict[str, Any]]:
+        """The newest entries of the audit logs of both services, newest first."""
+        merged: list[dict[str, Any]] = []
+        for service in (self.webapi, self.salesapi):
+            merged += (await self._call(service, "GET", "/audit", params=query))["entries"]
+        return sorted(merged, key=lambda entry: str(entry["at"]), reverse=True)
+
     # credit, at webapi
 
     async def own_workspace(self) -> str | None:

@@ -239,6 +239,33 @@ def topup() -> Work:
     return top_up
 
 
+@click.command("audit-log")
+@_workspace
+@click.option("--action", help="Only this action, such as campaign.run.")
+@click.option("--object", "object_id", type=click.UUID, help="Only this campaign, key or workspace.")
+@click.option("--limit", type=click.IntRange(1, 1_000), default=50, show_default=True, help="Maximum number.")
+@client_command
+def audit_log() -> Work:
+    """Show who changed what, newest first."""
+    from cli.audit_log import audit_log
+
+    return audit_log
+
+
+@click.command()
+@click.argument("number")
+@_workspace
+@client_command
+def erase() -> Work:
+    """Erase a phone NUMBER from everything that is stored, and show the receipt.
+
+    Messages to it that are not sent yet are not sent. With --workspace, or the key of a workspace, only there.
+    """
+    from cli.audit_log import erase
+
+    return erase
+
+
 @click.command("evaluate-live")
 @_campaign
 @click.option("--seconds", type=click.IntRange(1, 3_600), default=30, show_default=True, help="Duration.")
@@ -267,5 +294,7 @@ COMMANDS = (
     export,
     credit,
     topup,
+    audit_log,
+    erase,
     evaluate_live,
 )

@@ -93,6 +93,15 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
     default_region: Annotated[
         str, Meta(pattern="^[A-Z]{2}$", description="region (ISO 3166-1) of phone numbers in national form")
     ] = "FI"
+    retention_days: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=36_500,
+            description="days after its end at which a campaign's text, contacts and rejected rows are deleted; "
+            "0: never; `console.py workspace retention` sets it for one workspace",
+        ),
+    ] = 90
     sms_price: Annotated[Decimal, Meta(description="credits for one segment of one SMS; whole tenths")] = Decimal("0.1")
     message_validity: Annotated[
         Seconds, Meta(description="seconds without a delivery report after which a submitted message expires")

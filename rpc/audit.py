@@ -175,9 +175,9 @@ def _ledger_claims(row: _Row) -> _Claims:
 def _campaign_claims(row: _Row) -> _Claims:
     """I1 and I2 in salesdb: rows of the file, contacts, counters and charges add up.
 
-    A deleted campaign has no contacts to count, only its counters and its charges.
+    A purged or deleted campaign has no contacts to count, only its counters and its charges.
     """
-    books = {
+    claims: _Claims = {
         "rows = accepted + rejected + duplicate": (
             row["row_count"],
             row["contact_count"] + row["rejected_count"] + row["duplicate_count"],
@@ -188,10 +188,10 @@ def _campaign_claims(row: _Row) -> _Claims:
         ),
         "charged = charges in the outbox": (row["charged"], row["charges"]),
     }
-    if row["deleted_at"]:
-        return books
+    if row["purged_at"] is not None:  # its counters were compared with its rows before, or its owner has deleted it
+        return claims if row["purge_pending"] else {**claims, "a purged campaign has no contacts": (0, row["contacts"])}
     return {
-        **books,
+        **claims,
         "accepted = contacts": (row["contact_count"], row["contacts"]),
         **{
             f"{status}_count = contacts that are {status}": (row[f"{status}_count"], row[status])

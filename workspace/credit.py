@@ -11,7 +11,10 @@ from uuid import UUID
 
 import asyncpg
 
+from common import audit_log
+from common.audit_log import Actor
 from common.database import Connection, Database
+from common.observability.logs import masked
 
 
 class Credit(NamedTuple):
@@ -163,19 +166,39 @@ async def page(database: Database, after: UUID | None, limit: int) -> list[Credi
         return [Credit(*row) for row in await connection.fetch(_PAGE, after, limit)]
 
 
-async def create(database: Database, name: str, credit: Decimal) -> Credit:
+async def create(database: Database, name: str, credit: Decimal, actor: Actor) -> Credit:
     """Create a workspace with an opening `credit`, recorded in the ledger like a top-up."""
     async with database.transaction() as connection:
         workspace = Credit(*(await connection.fetch(_CREATE, name))[0])
+        await audit_log.write(
+            connection,
+            actor,
+            "workspace.create",
+            workspace_id=workspace.workspace_id,
+            object_id=workspace.workspace_id,
+            credit=str(credit),
+        )
         if not credit:
             return workspace
         return await _top_up(connection, workspace.workspace_id, credit, f"opening:{workspace.workspace_id}")
 
 
-async def top_up(database: Database, workspace_id: UUID, amount: Decimal, reference: str) -> Credit:
+async def top_up(database: Database, workspace_id: UUID, amount: Decimal, reference: str, actor: Actor) -> Credit:
     """Add credit, once per reference. Raises WorkspaceNotFoundError, TopUpConflictError."""
     async with database.transaction() as connection:
-        return await _top_up(connection, workspace_id, amount, f"topup:{workspace_id}:{reference}")
+        before = await _lock(connection, workspace_id)
+        now = await _top_up(connection, workspace_id, amount, f"topup:{workspace_id}:{reference}")
+        if now.version != before.version:
+            await audit_log.write(
+                connection,
+                actor,
+                "credit.topup",
+                workspace_id=workspace_id,
+                object_id=workspace_id,
+                amount=str(amount),
+                reference=masked(reference),
+            )
+        return now
 
 
 async def _top_up(connection: Connection, workspace_id: UUID, amount: Decimal, reference: str) -> Credit:

@@ -14,8 +14,10 @@ from uuid import UUID
 
 import asyncpg
 
+from common import audit_log
+from common.audit_log import Actor
 from common.auth.principal import Principal
-from common.database import Database
+from common.database import Connection, Database
 from workspace.credit import WorkspaceNotFoundError
 
 _PREFIX = "bsk"
@@ -43,9 +45,14 @@ _FIND = "SELECT workspace_id, secret_hash FROM api_key WHERE id = $1 AND revoked
 
 _ANY = "SELECT EXISTS (SELECT FROM api_key)"
 
-_ROTATE = "UPDATE api_key SET secret_hash = $2, rotated_at = now() WHERE id = $1 AND revoked_at IS NULL RETURNING id"
+_ROTATE = """
+    UPDATE api_key SET secret_hash = $2, rotated_at = now() WHERE id = $1 AND revoked_at IS NULL
+    RETURNING id, workspace_id
+"""
 
-_REVOKE = "UPDATE api_key SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL RETURNING id"
+_REVOKE = """
+    UPDATE api_key SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL RETURNING id, workspace_id
+"""
 
 _LIST = """
     SELECT api_key.id, workspace_id, name, api_key.created_at, rotated_at, revoked_at
@@ -54,30 +61,40 @@ _LIST = """
 """
 
 
-async def create(database: Database, workspace_id: UUID | None) -> str:
+async def create(database: Database, workspace_id: UUID | None, actor: Actor) -> str:
     """Create and return a key of a workspace, or of an operator (None). Raises WorkspaceNotFoundError."""
     secret = secrets.token_urlsafe(_SECRET)
-    async with database.connection() as connection:
+    async with database.transaction() as connection:
         try:
-            return _format(await connection.fetchval(_CREATE, workspace_id, _hash(secret)), secret)
+            key_id: UUID = await connection.fetchval(_CREATE, workspace_id, _hash(secret))
         except asyncpg.ForeignKeyViolationError:
             raise WorkspaceNotFoundError(f"there is no workspace {workspace_id}") from None
-
-
-async def rotate(database: Database, key_id: UUID) -> str:
-    """Give a key a new secret; the old one is invalid from now on. Raises KeyNotFoundError."""
-    secret = secrets.token_urlsafe(_SECRET)
-    async with database.connection() as connection:
-        if await connection.fetchval(_ROTATE, key_id, _hash(secret)) is None:
-            raise _not_found(key_id)
+        await audit_log.write(connection, actor, "key.create", workspace_id=workspace_id, object_id=key_id)
     return _format(key_id, secret)
 
 
-async def revoke(database: Database, key_id: UUID) -> None:
+async def rotate(database: Database, key_id: UUID, actor: Actor) -> str:
+    """Give a key a new secret; the old one is invalid from now on. Raises KeyNotFoundError."""
+    secret = secrets.token_urlsafe(_SECRET)
+    async with database.transaction() as connection:
+        await _change(connection, "key.rotate", actor, _ROTATE, key_id, _hash(secret))
+    return _format(key_id, secret)
+
+
+async def revoke(database: Database, key_id: UUID, actor: Actor) -> None:
     """Revoke a key permanently. Raises KeyNotFoundError."""
-    async with database.connection() as connection:
-        if await connection.fetchval(_REVOKE, key_id) is None:
-            raise _not_found(key_id)
+    async with database.transaction() as connection:
+        await _change(connection, "key.revoke", actor, _REVOKE, key_id)
+
+
+async def _change(
+    connection: Connection, action: str, actor: Actor, statement: str, key_id: UUID, *arguments: bytes
+) -> None:
+    """Change a key that is not revoked, and record who did it. Raises KeyNotFoundError."""
+    row = await connection.fetchrow(statement, key_id, *arguments)
+    if row is None:
+        raise KeyNotFoundError(f"there is no key {key_id}, or it was revoked")
+    await audit_log.write(connection, actor, action, workspace_id=row["workspace_id"], object_id=key_id)
 
 
 async def list_keys(database: Database) -> list[Key]:
@@ -97,16 +114,16 @@ async def verify(database: Database, key: str) -> Principal | None:
 
 
 @asynccontextmanager
-async def temporary_key(database: Database) -> AsyncIterator[str]:
+async def temporary_key(database: Database, actor: Actor) -> AsyncIterator[str]:
     """An operator's key for the duration of the block; empty if no key was ever created, since none is needed."""
     async with database.connection() as connection:
         needed = await connection.fetchval(_ANY)
-    key = await create(database, None) if needed else ""
+    key = await create(database, None, actor) if needed else ""
     try:
         yield key
     finally:
         if key_id := _parse(key)[0]:
-            await revoke(database, key_id)
+            await revoke(database, key_id, actor)
 
 
 def _hash(secret: str) -> bytes:
@@ -127,7 +144,3 @@ def _parse(key: str) -> tuple[UUID | None, str]:
         return (UUID(key_id) if prefix == _PREFIX else None), secret
     except ValueError:
         return None, secret
-
-
-def _not_found(key_id: UUID) -> KeyNotFoundError:
-    return KeyNotFoundError(f"there is no key {key_id}, or it was revoked")

@@ -29,6 +29,7 @@ _REASONS = {
     404: "not found",
     408: "the request was received too slowly",
     409: "not possible in the current state",
+    410: "deleted: its retention has ended",
     413: "the body is too large",
     415: "the media type or encoding of the body is not supported",
     422: "the request is well-formed but cannot be processed",

@@ -1,6 +1,6 @@
 """The operation table of a web service: one entry defines both a route and its part of the OpenAPI document."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-Endpoint = Callable[[Request], Awaitable[Response]]
+from common.web.refusals import Endpoint, Refusals
 
 
 class Text(NamedTuple):
@@ -36,11 +36,16 @@ class Operation(NamedTuple):
     query: type[msgspec.Struct] | None = None
     headers: Mapping[str, Mapping[str, Any]] = {}
     is_open: bool = False  # needs no API key
+    action: str = ""  # of an operation that changes something: its name in the audit log
 
     @property
     def route(self) -> Route:
         """Its route, if it is the only one at its path."""
         return routes([self])[0]
+
+    def audited(self, refusals: Refusals) -> "Operation":
+        """The operation whose refused attempts are recorded, if it changes something."""
+        return self._replace(endpoint=refusals.around(self.action, self.endpoint)) if self.action else self
 
 
 def routes(operations: Iterable[Operation]) -> list[Route]:

@@ -12,6 +12,7 @@ from bulksms.campaigns import Campaign
 from bulksms.idempotency import Key
 from bulksms.lifecycle import WrongStateError
 from bulksms.outbox import Entry
+from common.audit_log import Actor
 from common.database import Database
 from common.jobs import JobQueue, JobsUnavailableError
 from common.observability import tracing
@@ -42,7 +43,7 @@ class CampaignRunner:
         self._concurrency = concurrency
         self._on_entries = on_entries
 
-    async def run(self, bulksms_id: UUID, key: str | None = None) -> Campaign:
+    async def run(self, bulksms_id: UUID, actor: Actor, key: str | None = None) -> Campaign:
         """Start the campaign: reserve its credit in ds, commit the start in salesdb, queue the jobs that send it.
 
         Exactly one of several concurrent calls starts it. `key` is the client's idempotency key.
@@ -50,9 +51,9 @@ class CampaignRunner:
         NotFoundError with nothing changed, and RpcUnavailableError: then the worker finishes the start later.
         """
         with tracing.root("run campaign", bulksms_id):
-            return await self._run(bulksms_id, key)
+            return await self._run(bulksms_id, actor, key)
 
-    async def _run(self, bulksms_id: UUID, key: str | None) -> Campaign:
+    async def _run(self, bulksms_id: UUID, actor: Actor, key: str | None) -> Campaign:
         campaign, requested = await lifecycle.request_run(self._salesdb, bulksms_id, key)
         try:
             await self._rpc.reserve_credit(campaign.workspace_id, bulksms_id, campaign.total_cost)
@@ -61,52 +62,52 @@ class CampaignRunner:
             raise
         except ReservationConflictError:  # cancelled meanwhile, and its reservation released
             raise WrongStateError((await campaigns.get(self._salesdb, bulksms_id)).status) from None
-        started = await self._start(bulksms_id, key)
+        started = await self._start(bulksms_id, actor, key)
         if started is None:
             raise WrongStateError((await campaigns.get(self._salesdb, bulksms_id)).status)
         log.info("campaign started", bulksms_id=str(bulksms_id), contacts=started.contact_count)
         await self.send(bulksms_id)
         return started
 
-    async def _start(self, bulksms_id: UUID, key: str | None) -> Campaign | None:
+    async def _start(self, bulksms_id: UUID, actor: Actor, key: str | None) -> Campaign | None:
         """Commit the start and the response for the idempotency keys; None if another call has started it."""
         async with self._salesdb.transaction() as connection:
-            started = await lifecycle.start(connection, bulksms_id, self._batch_size, key)
+            started = await lifecycle.start(connection, bulksms_id, self._batch_size, key, actor)
             if started is None:
                 return None
             for run_key in started.keys:
                 await idempotency.store(connection, run_key, _response_body(started.campaign))
         return started.campaign
 
-    async def schedule(self, bulksms_id: UUID, moment: datetime, key: Key | None) -> Campaign:
+    async def schedule(self, bulksms_id: UUID, moment: datetime, actor: Actor, key: Key | None) -> Campaign:
         """Schedule the campaign for `moment` and store the response for the key, if there is one.
 
         Raises CampaignNotFoundError, WrongStateError.
         """
         async with self._salesdb.transaction() as connection:
-            campaign = await lifecycle.schedule(connection, bulksms_id, moment)
+            campaign = await lifecycle.schedule(connection, bulksms_id, moment, actor)
             if key is not None:
                 await idempotency.store(connection, key, _response_body(campaign))
         return campaign
 
-    async def resume(self, bulksms_id: UUID) -> Campaign:
+    async def resume(self, bulksms_id: UUID, actor: Actor) -> Campaign:
         """Resume a paused campaign. Raises CampaignNotFoundError, WrongStateError."""
-        campaign = await lifecycle.resume(self._salesdb, bulksms_id)
+        campaign = await lifecycle.resume(self._salesdb, bulksms_id, actor)
         await self.send(bulksms_id)
         return campaign
 
-    async def cancel(self, bulksms_id: UUID) -> Campaign:
+    async def cancel(self, bulksms_id: UUID, actor: Actor) -> Campaign:
         """Cancel the campaign and release its unused reservation. Raises CampaignNotFoundError, WrongStateError."""
-        campaign, entries = await cancellation.cancel(self._salesdb, bulksms_id)
+        campaign, entries = await cancellation.cancel(self._salesdb, bulksms_id, actor)
         self._on_entries(entries)
         if campaign.completed_at is None and campaign.started_at is None:
             await self._release_now_or_later(campaign)
             campaign = await campaigns.get(self._salesdb, bulksms_id)
         return campaign
 
-    async def delete(self, bulksms_id: UUID) -> None:
+    async def delete(self, bulksms_id: UUID, actor: Actor) -> None:
         """Delete a campaign that was not run or has ended. Raises CampaignNotFoundError, WrongStateError."""
-        campaign = await deletion.delete(self._salesdb, bulksms_id)
+        campaign = await deletion.delete(self._salesdb, bulksms_id, actor)
         log.info("campaign deleted", bulksms_id=str(bulksms_id), contacts=campaign.contact_count)
         if campaign.completed_at is None:
             await self._release_now_or_later(campaign)

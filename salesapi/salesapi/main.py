@@ -15,9 +15,10 @@ from common.observability import metrics, tracing
 from common.observability.metrics import HttpMetrics
 from common.runtime import Runtime, run
 from common.settings import Settings
-from common.web import problems, server
+from common.web import audit_endpoint, problems, server
 from common.web.concurrency import ConcurrencyLimit
 from common.web.health import health_operations
+from common.web.refusals import Refusals
 from common.web.request_id import RequestIds
 from common.web.security_headers import SecurityHeaders
 from rpc import security
@@ -29,6 +30,7 @@ from salesapi.salesapi.charges import charge_batcher
 from salesapi.salesapi.connection_protocol import protocol_factory
 from salesapi.salesapi.endpoints.campaigns import CampaignEndpoints
 from salesapi.salesapi.endpoints.create import CreateEndpoint
+from salesapi.salesapi.endpoints.erase import EraseEndpoint
 from salesapi.salesapi.endpoints.lifecycle import LifecycleEndpoints
 from salesapi.salesapi.metrics import CallbackMetrics, on_flush, on_problem
 from salesapi.salesapi.operations import all_routes, operations
@@ -76,6 +78,9 @@ async def _main(runtime: Runtime) -> None:
     runtime.at_stop(writer.close)
     runtime.task("charges", charges.run)
     runtime.task("campaign progress", progress.run)
+    refusals = Refusals(salesdb)
+    runtime.task("refused attempts", refusals.run)
+    runtime.at_stop(refusals.flush)
     runtime.task_once("key warning", keyring.warn_if_open)
     callback = Callback(writer, Signatures(settings.callback_keys), on_problem(http))
     runner = CampaignRunner(
@@ -111,9 +116,14 @@ async def _main(runtime: Runtime) -> None:
         LifecycleEndpoints(salesdb, runner, quotas, progress.add),
         CampaignEndpoints(salesdb, scans),
         callback,
-        [*health_operations(runtime.dependencies, keyring.is_operator), metrics.operation(runtime.registry)],
+        EraseEndpoint(salesdb, settings.default_region, charges.add),
+        [
+            *health_operations(runtime.dependencies, keyring.is_operator),
+            metrics.operation(runtime.registry),
+            audit_endpoint.operation(salesdb),
+        ],
     )
-    app = Starlette(routes=all_routes(table))
+    app = Starlette(routes=all_routes(table, refusals))
     problems.install(app, misconfigured=RpcTokenError)
     guarded = SecurityHeaders(RequestIds(Access(app, keyring, limiter, public=("/callback",))))
     async with runtime:

@@ -6,9 +6,11 @@ from starlette.routing import BaseRoute
 
 from common.web import openapi
 from common.web.operations import Operation, Text, routes
+from common.web.refusals import Refusals
 from salesapi.salesapi.callback import Callback, Reports
 from salesapi.salesapi.endpoints.campaigns import CampaignEndpoints
 from salesapi.salesapi.endpoints.create import CreateEndpoint
+from salesapi.salesapi.endpoints.erase import EraseEndpoint, EraseRequest, ReceiptView
 from salesapi.salesapi.endpoints.lifecycle import LifecycleEndpoints
 from salesapi.salesapi.schemas import (
     CampaignPage,
@@ -55,6 +57,7 @@ def operations(
     lifecycle: LifecycleEndpoints,
     campaigns: CampaignEndpoints,
     callback: Callback,
+    erase: EraseEndpoint,
     shared: Sequence[Operation],
 ) -> tuple[Operation, ...]:
     """The operations of salesapi; `shared`: those of every process."""
@@ -69,6 +72,7 @@ def operations(
             body=UploadForm,
             media_type="multipart/form-data",
             headers=_IDEMPOTENCY_KEY,
+            action="campaign.create",
         ),
         Operation(
             "POST",
@@ -79,6 +83,7 @@ def operations(
             problems=(404, 413, 415, 422),
             body=RunRequest,
             headers=_IDEMPOTENCY_KEY,
+            action="campaign.run",
         ),
         Operation(
             "POST",
@@ -88,6 +93,7 @@ def operations(
             {200: CampaignView, 409: WrongState},
             problems=(404, 413, 415),
             body=CampaignReference,
+            action="campaign.pause",
         ),
         Operation(
             "POST",
@@ -97,6 +103,7 @@ def operations(
             {200: CampaignView, 402: TooLittleCredit, 409: WrongState},
             problems=(404, 413, 415),
             body=CampaignReference,
+            action="campaign.resume",
         ),
         Operation(
             "POST",
@@ -106,6 +113,7 @@ def operations(
             {200: CampaignView, 409: WrongState},
             problems=(404, 413, 415),
             body=CampaignReference,
+            action="campaign.cancel",
         ),
         Operation(
             "POST",
@@ -113,8 +121,9 @@ def operations(
             lifecycle.retry_failed,
             "Create a new campaign from the failed contacts of one",
             {201: CampaignView, 409: NotRetried},
-            problems=(404, 422),
+            problems=(404, 410, 422),
             headers=_IDEMPOTENCY_KEY,
+            action="campaign.retry",
         ),
         Operation(
             "DELETE",
@@ -123,6 +132,7 @@ def operations(
             "Delete a campaign that was not run or has ended; its costs stay in the books",
             {204: None, 409: WrongState},
             problems=(404,),
+            action="campaign.delete",
         ),
         Operation(
             "POST",
@@ -136,6 +146,16 @@ def operations(
             is_open=True,
         ),
         Operation(
+            "POST",
+            "/erase",
+            erase.endpoint,
+            "Take a phone number out of everything that is stored",
+            {200: ReceiptView},
+            problems=(404, 413, 415, 422),
+            body=EraseRequest,
+            action="person.erase",
+        ),
+        Operation(
             "GET", "/bulksms", campaigns.list, "List campaigns, newest first", {200: CampaignPage}, query=CampaignsQuery
         ),
         Operation(
@@ -147,7 +167,7 @@ def operations(
             campaigns.contacts,
             "List the contacts of a campaign",
             {200: ContactPage},
-            problems=(404,),
+            problems=(404, 410),
             query=ContactsQuery,
         ),
         Operation(
@@ -156,7 +176,7 @@ def operations(
             campaigns.rejected,
             "List the rejected rows of the upload, with reasons",
             {200: RejectedPage},
-            problems=(404,),
+            problems=(404, 410),
             query=Page,
         ),
         Operation(
@@ -165,7 +185,7 @@ def operations(
             campaigns.results,
             "Every contact and the status of its message, as CSV",
             {200: Text("text/csv")},
-            problems=(404,),
+            problems=(404, 410),
         ),
         Operation(
             "GET",
@@ -173,12 +193,13 @@ def operations(
             campaigns.timeline,
             "Messages by status over time, for a plot",
             {200: TimelineView},
-            problems=(404,),
+            problems=(404, 410),
         ),
         *shared,
     )
 
 
-def all_routes(operations: Sequence[Operation]) -> list[BaseRoute]:
+def all_routes(operations: Sequence[Operation], refusals: Refusals) -> list[BaseRoute]:
     """The routes of the operations and of their OpenAPI document."""
-    return [*routes(operations), *openapi.routes(openapi.document("salesapi", DESCRIPTION, operations))]
+    audited = [operation.audited(refusals) for operation in operations]
+    return [*routes(audited), *openapi.routes(openapi.document("salesapi", DESCRIPTION, operations))]

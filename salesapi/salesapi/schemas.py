@@ -64,6 +64,7 @@ class CampaignView(msgspec.Struct):
     scheduled_for: Timestamp | None
     started_at: Timestamp | None
     completed_at: Timestamp | None
+    purged_at: Annotated[Timestamp, Meta(description="when its text and contacts were deleted")] | None
 
     @classmethod
     def of(cls, campaign: Campaign) -> Self:
@@ -90,6 +91,7 @@ class CampaignView(msgspec.Struct):
             scheduled_for=campaign.scheduled_for,
             started_at=campaign.started_at,
             completed_at=campaign.completed_at,
+            purged_at=campaign.purged_at,
         )
 
 
@@ -121,7 +123,7 @@ class ContactView(msgspec.Struct):
     """A contact and the status of its message."""
 
     seq: int
-    contact_number: Annotated[str, Meta(pattern=r"^\+[0-9]+$", description="E.164")]
+    contact_number: Annotated[str, Meta(pattern=r"^(\+[0-9]+)?$", description="E.164; empty: erased")]
     contact_name: str
     sms_status: SmsStatus
     sms_cost: Credits

@@ -15,8 +15,10 @@ from bulksms.message import Template
 from bulksms.outbox import Entry
 from bulksms.reports import DeliveryReport
 from bulksms.status import SmsStatus
+from common import audit_log
 from common.batcher import Batcher
 from common.database import Database
+from common.topology import SALES_WORKER
 from salesapi.carrier.port import (
     Carrier,
     CarrierBusyError,
@@ -30,6 +32,7 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
+_ACTOR = audit_log.worker(SALES_WORKER)
 _MAX_BACKOFF = 30.0  # seconds between two attempts of a batch
 _MAX_JOB_TIME = 20.0  # seconds, after which the job ends so that other campaigns are sent too
 _MAX_SENDING_JOBS = 40  # of the worker's concurrent jobs; the rest is for its schedule
@@ -105,6 +108,9 @@ class Sender:
         except Exception as error:
             await batches.postpone(self._salesdb, batch, 0.0, f"the batch could not be read: {error}", uncertain=False)
             raise
+        if not messages:  # all its contacts were erased
+            await batches.mark_submitted(self._salesdb, batch, 0, None)
+            return True
         return await self._submit(batch, messages, deadline)
 
     async def _messages(self, batch: Batch, template: Template) -> list[Message]:
@@ -163,7 +169,9 @@ class Sender:
         await batches.postpone(self._salesdb, batch, max(delay, min_delay), str(error), uncertain=uncertain)
 
     async def _pause_if_refused(self, batch: Batch, last_error: str) -> None:
-        reason = await lifecycle.pause_if_refused(self._salesdb, batch.bulksms_id, *self._refusal_limit, last_error)
+        reason = await lifecycle.pause_if_refused(
+            self._salesdb, batch.bulksms_id, *self._refusal_limit, last_error, _ACTOR
+        )
         if reason:
             log.error("campaign paused", bulksms_id=str(batch.bulksms_id), reason=reason)
 

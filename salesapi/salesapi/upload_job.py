@@ -17,6 +17,7 @@ from bulksms.idempotency import Key, KeyInUseError
 from bulksms.message import MessageError
 from bulksms.quotas import QuotaExceededError, Quotas
 from bulksms.upload import Created, NoContactsError
+from common.audit_log import Actor
 from common.database import UNAVAILABLE, Database
 from common.web.problems import Problem, unavailable
 from salesapi.salesapi.schemas import CreatedView, RejectedRowView, quota_exceeded
@@ -25,13 +26,17 @@ log = structlog.get_logger()
 
 
 class UploadJob(msgspec.Struct):
-    """A campaign to create from a file, which is sent beside it. `key`: the idempotency key of the request."""
+    """A campaign to create from a file, which is sent beside it.
+
+    `key`: the idempotency key of the request; `actor`: who makes it.
+    """
 
     name: str
     message: str
     workspace_id: UUID
     scheduled_for: datetime | None
     key: Key | None
+    actor: Actor
 
 
 class UploadResult(msgspec.Struct):
@@ -61,6 +66,7 @@ async def create(
                 price=price,
                 scheduled_for=job.scheduled_for,
                 limits=quotas,
+                actor=job.actor,
             )
             body = msgspec.json.encode(_view(created, job, reader))
             if job.key:

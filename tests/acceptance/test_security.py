@@ -35,6 +35,7 @@ from rpc.security import ClientSecurity
 from salesapi.salesapi.callback import Callback
 from salesapi.salesapi.endpoints.campaigns import CampaignEndpoints
 from salesapi.salesapi.endpoints.create import CreateEndpoint
+from salesapi.salesapi.endpoints.erase import EraseEndpoint
 from salesapi.salesapi.endpoints.lifecycle import LifecycleEndpoints
 from salesapi.salesapi.operations import operations as salesapi_operations
 from tests.support.browser import NEEDS_CHROMIUM
@@ -85,13 +86,14 @@ def routes() -> list[tuple[str, str, str]]:
     nothing: Any = None
     create = CreateEndpoint(nothing, nothing, nothing, uploads=nothing, space=nothing, max_bytes=1)
     callback = Callback(ReportWriter(nothing, buffer=1, flush=1, on_entries=nothing), nothing)
+    nothing_to_erase = EraseEndpoint(nothing, "FI", nothing)
     lifecycle, campaigns = LifecycleEndpoints(nothing, nothing, nothing, nothing), CampaignEndpoints(nothing, nothing)
     web = WebEndpoints(nothing, nothing, nothing)
     return [
         *(
             ("salesapi", one.method, one.path)
-            for one in salesapi_operations(create, lifecycle, campaigns, callback, [])
-            if one.path not in ("/create", "/callback")
+            for one in salesapi_operations(create, lifecycle, campaigns, callback, nothing_to_erase, [])
+            if one.path not in ("/create", "/callback", "/erase")
         ),
         *(("webapi", one.method, one.path) for one in webapi_operations(web, SystemMonitor(), []) if "{" in one.path),
     ]

@@ -9,6 +9,7 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
+from common.auth.actor import actor, note_object
 from common.auth.middleware import caller
 from common.database import Database
 from common.jobs import JobQueue, JobsUnavailableError
@@ -120,7 +121,13 @@ class Endpoints:
         reference = topup.reference or uuid4().hex
         try:
             result = await self._jobs.call(
-                GENERAL_QUEUE, TOPUP_CREDIT, str(workspace_id), str(amount), reference, timeout=5
+                GENERAL_QUEUE,
+                TOPUP_CREDIT,
+                str(workspace_id),
+                str(amount),
+                reference,
+                msgspec.to_builtins(actor(request)),
+                timeout=5,
             )
         except JobsUnavailableError as error:
             raise unavailable(
@@ -164,6 +171,7 @@ class Endpoints:
 def _workspace(request: Request) -> UUID:
     """The workspace of the path. Raises Problem 404 if the caller may not see it, as if it did not exist."""
     workspace_id = _uuid(request, "workspace_id")
+    note_object(request, workspace_id)
     if not caller(request).sees(workspace_id):
         raise _no_workspace(workspace_id)
     return workspace_id

@@ -14,8 +14,9 @@ from common.observability.metrics import HttpMetrics
 from common.runtime import Runtime, run
 from common.settings import Settings
 from common.topology import CAMPAIGN_CHANNEL, CREDIT_CHANNEL, HEARTBEAT_CHANNEL
-from common.web import problems, server
+from common.web import audit_endpoint, problems, server
 from common.web.health import health_operations
+from common.web.refusals import Refusals
 from common.web.request_id import RequestIds
 from common.web.security_headers import SecurityHeaders
 from rpc import security
@@ -58,13 +59,20 @@ async def _main(runtime: Runtime) -> None:
     runtime.task("credit check", partial(credit_events.reconcile, ds, broadcast))
     runtime.task("campaign check", partial(campaign_events.reconcile, rpc, broadcast))
     runtime.task("system status", partial(system.run, broadcast))
+    refusals = Refusals(ds)
+    runtime.task("refused attempts", refusals.run)
+    runtime.at_stop(refusals.flush)
     runtime.task_once("key warning", keyring.warn_if_open)
-    shared = [*health_operations(runtime.dependencies, keyring.is_operator), metrics.operation(runtime.registry)]
+    shared = [
+        *health_operations(runtime.dependencies, keyring.is_operator),
+        metrics.operation(runtime.registry),
+        audit_endpoint.operation(ds),
+    ]
     limits = SocketLimits(settings.websockets_per_key, settings.websockets_max)
     socket = CreditSocket(ds, broadcast, rpc, keyring, limiter, limits, WebSocketMetrics(runtime.registry))
     app = Starlette(
         routes=[
-            *all_routes(operations(Endpoints(ds, jobs, rpc), system, shared)),
+            *all_routes(operations(Endpoints(ds, jobs, rpc), system, shared), refusals),
             WebSocketRoute("/ws", socket),
             *pages.routes(settings.salesapi_url),
         ]

@@ -6,6 +6,7 @@ from starlette.routing import BaseRoute
 
 from common.web import openapi
 from common.web.operations import Operation, routes
+from common.web.refusals import Refusals
 from rpc.client import Progress
 from webapi.webapi import system_topology
 from webapi.webapi.credit_events import CreditView
@@ -56,6 +57,7 @@ def operations(endpoints: Endpoints, system: SystemMonitor, shared: Sequence[Ope
             {200: ToppedUp, 422: ReferenceInUse},
             problems=(404, 413, 415),
             body=TopUp,
+            action="credit.topup",
         ),
         Operation(
             "GET",
@@ -92,6 +94,7 @@ def operations(endpoints: Endpoints, system: SystemMonitor, shared: Sequence[Ope
     )
 
 
-def all_routes(operations: Sequence[Operation]) -> list[BaseRoute]:
+def all_routes(operations: Sequence[Operation], refusals: Refusals) -> list[BaseRoute]:
     """The routes of the operations and of their OpenAPI document."""
-    return [*routes(operations), *openapi.routes(openapi.document("webapi", DESCRIPTION, operations))]
+    audited = [operation.audited(refusals) for operation in operations]
+    return [*routes(audited), *openapi.routes(openapi.document("webapi", DESCRIPTION, operations))]

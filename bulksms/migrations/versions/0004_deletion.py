@@ -9,8 +9,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.execute("ALTER TABLE bulksms ADD COLUMN deleted_at timestamptz, ADD COLUMN purged_at timestamptz")
-    op.execute("CREATE INDEX bulksms_deleted_idx ON bulksms (id) WHERE deleted_at IS NOT NULL AND purged_at IS NULL")
+    op.execute("ALTER TABLE bulksms ADD COLUMN deleted_at timestamptz")
     op.execute("CREATE INDEX bulksms_retry_of_idx ON bulksms (retry_of) WHERE retry_of IS NOT NULL")
     op.execute("""
         ALTER TABLE bulksms ADD CONSTRAINT bulksms_amounts CHECK (
@@ -35,5 +34,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("ALTER TABLE outbox DROP CONSTRAINT outbox_amount, ADD CONSTRAINT outbox_amount CHECK (amount > 0)")
     op.execute("ALTER TABLE bulksms_info DROP CONSTRAINT bulksms_info_cost")
-    op.execute("DROP INDEX bulksms_retry_of_idx, bulksms_deleted_idx")
-    op.execute("ALTER TABLE bulksms DROP CONSTRAINT bulksms_amounts, DROP COLUMN purged_at, DROP COLUMN deleted_at")
+    op.execute("DROP INDEX bulksms_retry_of_idx")
+    op.execute("ALTER TABLE bulksms DROP CONSTRAINT bulksms_amounts, DROP COLUMN deleted_at")

@@ -22,7 +22,7 @@ from common.database import Database
 from common.web.concurrency import ConcurrencyLimit
 from common.web.problems import Problem
 from common.web.requests import json_response, read_query
-from salesapi.salesapi.authorization import visible_campaign
+from salesapi.salesapi.authorization import check_not_purged, visible_campaign
 from salesapi.salesapi.schemas import (
     CampaignPage,
     CampaignsQuery,
@@ -80,7 +80,7 @@ class CampaignEndpoints:
 
     async def contacts(self, request: Request) -> Response:
         """`GET /bulksms/{id}/contacts?status=&cursor=&limit=`: contacts in the order of the file."""
-        campaign = await self._campaign(request)
+        campaign = check_not_purged(await self._campaign(request))
         query = read_query(request, ContactsQuery)
         position = _position(query, FilePosition)
         page = ContactsPage([], -1 if position is None else position)
@@ -96,7 +96,7 @@ class CampaignEndpoints:
 
     async def rejected(self, request: Request) -> Response:
         """`GET /bulksms/{id}/rejected?cursor=&limit=`: rejected rows of the file, with reasons."""
-        campaign = await self._campaign(request)
+        campaign = check_not_purged(await self._campaign(request))
         query = read_query(request, Page)
         after = _position(query, FilePosition) or 0
         async with self._scan(request):
@@ -107,7 +107,7 @@ class CampaignEndpoints:
 
     async def results(self, request: Request) -> Response:
         """`GET /bulksms/{id}/results.csv`: every contact and its status, streamed."""
-        campaign = await self._campaign(request)
+        campaign = check_not_purged(await self._campaign(request))
         key_id = caller(request).key_id
         return _AdmittedStream(
             self._scans.admit(key_id),
@@ -118,7 +118,7 @@ class CampaignEndpoints:
 
     async def timeline(self, request: Request) -> Response:
         """`GET /bulksms/{id}/timeline`: messages by status over time, for a plot."""
-        campaign = await self._campaign(request)
+        campaign = check_not_purged(await self._campaign(request))
         async with self._scan(request):
             points = await timeline.read(self._salesdb, campaign, datetime.now(UTC))
         return json_response(TimelineView(campaign.contact_count, [TimelinePointView(*point) for point in points]))

@@ -12,6 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bulksms.idempotency import Key
+from common.audit_log import Actor
+from common.auth.actor import actor
 from common.auth.middleware import caller
 from common.auth.principal import Principal
 from common.database import Database
@@ -56,11 +58,11 @@ class CreateEndpoint:
             with self._space.share(principal.key_id) as share:
                 form = await read_form(request, self._max_bytes, share)
                 try:
-                    return await self._create(form, principal, idempotency_key.key_of(request))
+                    return await self._create(form, principal, actor(request), idempotency_key.key_of(request))
                 finally:
                     await form.close()
 
-    async def _create(self, form: FormData, principal: Principal, key: str | None) -> Response:
+    async def _create(self, form: FormData, principal: Principal, who: Actor, key: str | None) -> Response:
         name, message = _text(form, "name").strip(), _text(form, "message")
         file = form.get("file")
         if not isinstance(file, UploadFile):
@@ -79,7 +81,7 @@ class CreateEndpoint:
                 return stored
         if scheduled_for is not None:
             check_start_time(scheduled_for)
-        job = UploadJob(name, message, workspace_id, scheduled_for, request_key)
+        job = UploadJob(name, message, workspace_id, scheduled_for, request_key, who)
         async with self._uploads.turn(principal.key_id):
             result = await self._processes.create(file.file, job)
         if result.problem is not None:

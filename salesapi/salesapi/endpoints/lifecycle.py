@@ -15,12 +15,14 @@ from bulksms.idempotency import Key, KeyInUseError
 from bulksms.lifecycle import WrongStateError
 from bulksms.quotas import QuotaExceededError, Quotas
 from bulksms.retry_failed import AlreadyRetriedError, NothingFailedError
+from common.audit_log import Actor
+from common.auth.actor import actor
 from common.database import Database
 from common.web.problems import Problem
 from common.web.requests import json_response, read_json
 from rpc.client import InsufficientCreditError, NotFoundError, RpcUnavailableError
 from salesapi.salesapi import idempotency_key
-from salesapi.salesapi.authorization import visible_campaign
+from salesapi.salesapi.authorization import check_not_purged, visible_campaign
 from salesapi.salesapi.campaign_runner import CampaignRunner
 from salesapi.salesapi.schemas import CampaignReference, CampaignView, RunRequest, quota_exceeded
 
@@ -65,43 +67,43 @@ class LifecycleEndpoints:
             if request_key and (stored := await idempotency_key.replay(self._salesdb, request_key, 202)):
                 return stored
             try:
-                return self._changed(await self._run(body, request_key), 202)
+                return self._changed(await self._run(body, actor(request), request_key), 202)
             except WrongStateError:  # perhaps a concurrent request with the same key started it
                 if request_key and (stored := await idempotency_key.replay(self._salesdb, request_key, 202)):
                     return stored
                 raise
 
-    async def _run(self, body: RunRequest, request_key: Key | None) -> Campaign:
+    async def _run(self, body: RunRequest, who: Actor, request_key: Key | None) -> Campaign:
         if body.scheduled_for is None:
-            return await self._runner.run(body.bulksms_id, request_key.key if request_key else None)
-        return await self._runner.schedule(body.bulksms_id, check_start_time(body.scheduled_for), request_key)
+            return await self._runner.run(body.bulksms_id, who, request_key.key if request_key else None)
+        return await self._runner.schedule(body.bulksms_id, check_start_time(body.scheduled_for), who, request_key)
 
     async def pause(self, request: Request) -> Response:
         """`POST /pause`: stop submitting a campaign to the carrier."""
         body = await read_json(request, CampaignReference)
         async with _domain_errors("can be paused"):
             await visible_campaign(self._salesdb, request, body.bulksms_id)
-            return self._changed(await lifecycle.pause(self._salesdb, body.bulksms_id))
+            return self._changed(await lifecycle.pause(self._salesdb, body.bulksms_id, actor(request)))
 
     async def resume(self, request: Request) -> Response:
         """`POST /resume`: resume a paused campaign."""
         body = await read_json(request, CampaignReference)
         async with _domain_errors("can be resumed"):
             await visible_campaign(self._salesdb, request, body.bulksms_id)
-            return self._changed(await self._runner.resume(body.bulksms_id))
+            return self._changed(await self._runner.resume(body.bulksms_id, actor(request)))
 
     async def cancel(self, request: Request) -> Response:
         """`POST /cancel`: cancel a campaign; unsent messages stay unsent."""
         body = await read_json(request, CampaignReference)
         async with _domain_errors("can be cancelled"):
             await visible_campaign(self._salesdb, request, body.bulksms_id)
-            return self._changed(await self._runner.cancel(body.bulksms_id))
+            return self._changed(await self._runner.cancel(body.bulksms_id, actor(request)))
 
     async def delete(self, request: Request) -> Response:
         """`DELETE /bulksms/{id}`: delete a campaign that was not run or has ended; its costs stay in the books."""
         async with _domain_errors("can be deleted; cancel it, or wait until it has ended"):
             campaign = await visible_campaign(self._salesdb, request, request.path_params["bulksms_id"])
-            await self._runner.delete(campaign.id)
+            await self._runner.delete(campaign.id, actor(request))
             return Response(status_code=204)
 
     async def retry_failed(self, request: Request) -> Response:
@@ -113,8 +115,9 @@ class LifecycleEndpoints:
             if request_key and (stored := await idempotency_key.replay(self._salesdb, request_key, 201)):
                 return stored
             try:
+                check_not_purged(original)
                 async with self._salesdb.transaction() as connection:
-                    retry = await retry_failed.create(connection, original, self._quotas)
+                    retry = await retry_failed.create(connection, original, self._quotas, actor(request))
                     response = msgspec.json.encode(CampaignView.of(retry))
                     if request_key:
                         await idempotency.store_once(connection, request_key, response)

@@ -7,7 +7,6 @@ late.
 """
 
 import asyncio
-import time
 from typing import Annotated, Any, ClassVar, NamedTuple
 from uuid import UUID
 
@@ -16,11 +15,11 @@ from arq import cron, func
 from arq.cron import CronJob
 from msgspec import Meta
 
-from bulksms import batches, cancellation, deletion, idempotency, lifecycle, outbox
+from bulksms import batches, cancellation, idempotency, lifecycle, outbox, retention
 from bulksms.campaigns import CampaignNotFoundError
 from bulksms.lifecycle import WrongStateError
 from bulksms.outbox import Entry
-from common import arq_worker
+from common import arq_worker, audit_log
 from common.arq_worker import decode_job, every, job
 from common.batcher import Batcher
 from common.database import Database
@@ -28,7 +27,7 @@ from common.jobs import JobQueue, encode, worker_redis
 from common.observability.counters import count_failure
 from common.runtime import Runtime
 from common.settings import load
-from common.topology import SALES_QUEUE
+from common.topology import SALES_QUEUE, SALES_WORKER
 from rpc import security
 from rpc.client import InsufficientCreditError, NotFoundError, RpcClient, RpcError
 from salesapi.carrier.http import HttpCarrier
@@ -42,8 +41,8 @@ from salesapi.salesapi.sending import RefusalLimit, Sender
 
 log = structlog.get_logger()
 
-_PURGE_TIME = 1.5  # seconds of the two between two runs, so that these do not overlap
-_PURGE_PAUSE = 0.03  # seconds between two transactions, about as long as one takes
+_ACTOR = audit_log.worker(SALES_WORKER)
+_PURGE_TIME = 20.0  # seconds of the thirty between two runs; below job_timeout
 
 
 class Services(NamedTuple):
@@ -98,10 +97,10 @@ async def _start(ctx: dict[str, Any], bulksms_id: UUID) -> None:
     """Start a campaign; a scheduled one that cannot start is paused with the reason."""
     services: Services = ctx["services"]
     try:
-        await services.runner.run(bulksms_id)
+        await services.runner.run(bulksms_id, _ACTOR)
     except (InsufficientCreditError, NotFoundError) as error:
         log.warning("campaign paused, it could not start", bulksms_id=str(bulksms_id), reason=str(error))
-        await lifecycle.pause_scheduled(services.salesdb, bulksms_id, f"the campaign could not start: {error}")
+        await lifecycle.pause_scheduled(services.salesdb, bulksms_id, f"the campaign could not start: {error}", _ACTOR)
     except (WrongStateError, RpcError) as error:
         log.warning("campaign not started", bulksms_id=str(bulksms_id), reason=str(error))
 
@@ -136,15 +135,12 @@ async def delete_idempotency_keys(ctx: dict[str, Any]) -> None:
     await idempotency.delete_expired(services.salesdb)
 
 
-async def purge_deleted(ctx: dict[str, Any]) -> None:
-    """Delete the rows of deleted campaigns for about a second, in small transactions with pauses between them."""
+async def purge_campaigns(ctx: dict[str, Any]) -> None:
+    """Delete the rows of campaigns that were deleted, and the personal data of those whose retention has ended."""
     services: Services = ctx["services"]
-    end = time.monotonic() + _PURGE_TIME
-    for bulksms_id in await deletion.to_purge(services.salesdb):
-        has_more = True
-        while has_more and time.monotonic() < end:
-            has_more = await deletion.purge(services.salesdb, bulksms_id)
-            await asyncio.sleep(_PURGE_PAUSE)
+    purged = await retention.purge(services.salesdb, _settings.retention_days, _PURGE_TIME, _ACTOR)
+    if purged:
+        log.info("campaigns purged", campaigns=purged)
 
 
 async def generate_system_stat(
@@ -217,8 +213,8 @@ class WorkerSettings:
         _every_two_seconds(resume_campaigns),
         _every_two_seconds(relay_outbox),
         _every_two_seconds(expire_messages),
-        _every_two_seconds(purge_deleted),
         cron(job(delete_idempotency_keys), minute=0, keep_result=0),
+        cron(job(purge_campaigns), second=every(30), keep_result=0, run_at_startup=True),
     ]
     queue_name = SALES_QUEUE
     redis_pool = worker_redis(_settings.redis_url, SALES_QUEUE)

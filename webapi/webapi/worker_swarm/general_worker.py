@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from common import arq_worker
 from common.arq_worker import decode_job, job
+from common.audit_log import Actor
 from common.batcher import Batcher
 from common.broadcast import KrispBroadcast
 from common.database import Database
@@ -88,16 +89,16 @@ def settled_batcher(jobs: JobQueue) -> Batcher[str]:
 
 
 async def topup_credit(
-    ctx: dict[str, Any], workspace_id: UUID, amount: Credits, reference: Reference
+    ctx: dict[str, Any], workspace_id: UUID, amount: Credits, reference: Reference, actor: Actor
 ) -> dict[str, Any] | None:
-    """Add `amount` credits, once per reference.
+    """Add `amount` credits, once per reference; `actor` is the caller.
 
     Returns the credit afterwards; None if the workspace does not exist; only `recorded`, the amount in the ledger, if
     the reference was used for another one.
     """
     context: Context = ctx["context"]
     try:
-        current = await credit.top_up(context.ds, workspace_id, amount, reference)
+        current = await credit.top_up(context.ds, workspace_id, amount, reference, actor)
     except WorkspaceNotFoundError:
         return None
     except TopUpConflictError as error:
