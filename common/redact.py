@@ -27,5 +27,5 @@ def split_password(dsn: str) -> tuple[str, dict[str, str]]:
     user, _, password = user_info.partition(":")
     query = dict(parse_qsl(parts.query))
     password = query.pop("password", unquote(password))
-    bare = parts._replace(netloc=f"{user}{at}{host}", query=urlencode(query)).geturl()
+    bare = f"{parts.scheme}://{user}{at}{host}{parts.path}{'?' if query else ''}{urlencode(query)}"
     return bare, {"PGPASSWORD": password} if password else {}

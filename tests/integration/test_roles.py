@@ -24,8 +24,13 @@ _NOBODY_MAY = (
     "CREATE ROLE intruder SUPERUSER",
     "ALTER SYSTEM SET fsync = off",
 )
-_NO_PROCESS_MAY = ("CREATE TABLE public.own (id int)", "DROP TABLE {table}", "ALTER TABLE {table} ADD own int", "TRUNCATE {table}",
-                   "UPDATE alembic_version SET version_num = '0'")  # fmt: skip
+_NO_PROCESS_MAY = (
+    "CREATE TABLE public.own (id int)",
+    "DROP TABLE {table}",
+    "ALTER TABLE {table} ADD own int",
+    "TRUNCATE {table}",
+    "UPDATE alembic_version SET version_num = '0'",
+)
 _DS = {
     "webapi": (
         "UPDATE workspace SET credit = credit + 1",
@@ -86,9 +91,11 @@ async def _try(server: EmbeddedPostgres | None, name: str, table: str, own: dict
     refused = [*_NOBODY_MAY, *([] if name == MIGRATOR else _NO_PROCESS_MAY), *own.get(name, ())]
     async with connected(server, name) as connection:
         for statement in refused:
-            with pytest.raises(DENIED):
+            try:
                 await connection.execute(statement.format(table=table))
-                pytest.fail(f"{name} may {statement}")
+            except DENIED:
+                continue
+            pytest.fail(f"{name} may {statement}")
 
 
 async def test_no_role_of_ours_has_special_rights(system: System) -> None:
@@ -97,7 +104,7 @@ async def test_no_role_of_ours_has_special_rights(system: System) -> None:
     for server in (system.ds, system.salesdb):
         async with connected(server, MIGRATOR) as connection:
             assert len(await connection.fetch(query)) == 6
-            assert await connection.fetchval("SELECT count(*) FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.member WHERE rolname LIKE 'bulksms%'") == 0  # fmt: skip
+            assert not await connection.fetch("SELECT FROM pg_auth_members WHERE member::regrole::text LIKE 'bulksms%'")
 
 
 async def test_each_process_uses_its_own_role(system: System) -> None:
