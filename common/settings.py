@@ -4,6 +4,7 @@ A process calls `load()` where it is assembled, and passes the values to those t
 """
 
 import os
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
@@ -14,6 +15,8 @@ from dotenv import dotenv_values
 from msgspec import Meta
 
 from common.auth.loopback import is_loopback
+from common.redact import without_user_info
+from common.running import running_servers
 
 ROOT = Path(__file__).resolve().parent.parent  # the repository, or where the wheel is installed
 IS_CHECKOUT = (ROOT / "pyproject.toml").exists()
@@ -260,9 +263,12 @@ def load(environ: dict[str, str] | None = None) -> Settings:
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at ")
         name = path.strip("`$.")
-        raise SettingsError(f"{name}={values.get(name)!r}: {message}") from None
+        raise SettingsError(f"{name}={without_user_info(values.get(name, ''))!r}: {message}") from None
     _check(settings)
-    return settings
+    embedded = running_servers(settings.data_path)
+    return msgspec.structs.replace(
+        settings, **{name.lower(): address for name, address in embedded.items() if name not in values}
+    )
 
 
 def configured(environ: dict[str, str] | None = None) -> dict[str, str]:
@@ -320,9 +326,9 @@ def _check(settings: Settings) -> None:
     """Check the rules that types cannot express."""
     for name, schemes in _SCHEMES.items():
         value = getattr(settings, name)
-        parts = urlsplit(value)
-        if parts.scheme not in schemes or not (parts.hostname or parts.query):
-            raise SettingsError(f"{name.upper()}={value!r}: expected an address such as {schemes[0]}://host:port")
+        if not _is_address(value, schemes):
+            shown = without_user_info(value)
+            raise SettingsError(f"{name.upper()}={shown!r}: expected an address such as {schemes[0]}://host:port")
     host, _, port = settings.rpc_address.rpartition(":")
     if not host or not port.isdigit():
         raise SettingsError(f"RPC_ADDRESS={settings.rpc_address!r}: expected host:port")
@@ -365,6 +371,17 @@ def _refuse_published(settings: Settings) -> None:
 
 _PUBLISHED = ("for-development-only", "postgres")
 _OWN_SECRET = "make your own, for example with `openssl rand -hex 32`, or use loopback addresses only"
+
+
+def _is_address(value: str, schemes: Sequence[str]) -> bool:
+    try:
+        parts = urlsplit(value)
+        _ = parts.port  # raises ValueError, with a part of a password that has an unescaped `/`
+    except ValueError:
+        return False
+    return parts.scheme in schemes and bool(parts.hostname or parts.query)
+
+
 _SHORTEST_SECRET = 16  # characters
 
 # Former names of settings, which are still read.

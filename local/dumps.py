@@ -5,12 +5,11 @@ twice: an existing schema is skipped, and existing rows stay unchanged.
 """
 
 import re
-import subprocess
 import tempfile
 
 from common.settings import ROOT, load
-from local.binaries import pg_bin
 from local.launcher import System
+from local.servers import pg_run
 
 _DS = """
     INSERT INTO workspace (id, name, credit, created_at, modified_at)
@@ -44,7 +43,7 @@ def main() -> None:
                 (system.settings.ds_dsn, _DS, "ds_dump.sql"),
                 (system.settings.salesdb_dsn, _SALESDB, "salesdb_dump.sql"),
             ):
-                subprocess.run([pg_bin("psql"), dsn, "-qX", "-v", "ON_ERROR_STOP=1", "-c", sample], check=True)
+                pg_run("psql", dsn, "-qX", "-v", "ON_ERROR_STOP=1", text=sample).check_returncode()
                 (ROOT / name).write_text(dump(dsn))
                 print(f"wrote {name}")
         finally:
@@ -70,9 +69,9 @@ def schema(dsn: str) -> str:
 
 
 def _pg_dump(dsn: str, *options: str) -> str:
-    command = [str(pg_bin("pg_dump")), "--no-owner", "--no-privileges", *options, dsn]
-    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    text = re.sub(r"^(--.*|\\(un)?restrict .*)\n", "", text, flags=re.MULTILINE)
+    done = pg_run("pg_dump", dsn, "--no-owner", "--no-privileges", *options)
+    done.check_returncode()
+    text = re.sub(r"^(--.*|\\(un)?restrict .*)\n", "", done.stdout, flags=re.MULTILINE)
     return re.sub(r"\n{2,}", "\n\n", text).strip() + "\n"
 
 

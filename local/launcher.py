@@ -1,5 +1,6 @@
 """The launcher of the whole system: servers, migrations, sample data, services, workers, carrier."""
 
+import json
 import os
 import secrets
 import signal
@@ -16,10 +17,14 @@ from urllib.error import URLError
 
 import msgspec
 
+from common.redact import without_passwords
+from common.running import FILE as SERVERS_FILE
 from common.settings import HOME, ROOT, Settings, host_and_port, shipped
-from common.topology import PROCESSES, Process
+from common.topology import DS, PROCESSES, SALESDB, Process
+from local.passwords import write_private
 from local.ports import free_port, is_port_taken
 from local.servers import (
+    MIGRATOR,
     EmbeddedPostgres,
     EmbeddedValkey,
     Server,
@@ -107,6 +112,7 @@ class System:
         self._servers_only = servers_only
         self._copies = copies
         self._say = say
+        self._has_written_addresses = False
         self._server_ends: deque[float] = deque(maxlen=_MAX_SERVER_ENDS)
 
     def __enter__(self) -> "System":
@@ -153,15 +159,24 @@ class System:
         data = self.settings.data_path
         if "DS_DSN" not in self._configured:
             self.ds = self._postgres(data / "ds", self.settings.ds_dsn, "ds")
-            self._configure(ds_dsn=self.ds.dsn)
+            self._configure(ds_dsn=self.ds.dsn_of(MIGRATOR))
         if "SALESDB_DSN" not in self._configured:
             self.salesdb = self._postgres(data / "salesdb", self.settings.salesdb_dsn, "salesdb")
-            self._configure(salesdb_dsn=self.salesdb.dsn)
+            self._configure(salesdb_dsn=self.salesdb.dsn_of(MIGRATOR))
         if "REDIS_URL" not in self._configured:
             self.valkey = EmbeddedValkey(data / "valkey", host_and_port(self.settings.redis_url)[1] or 6379)
             self.valkey.start()
-            self._say(f"Valkey on {self.valkey.url}")
+            self._say(f"Valkey on 127.0.0.1:{self.valkey.port}")
             self._configure(redis_url=self.valkey.url)
+
+        embedded = {
+            name: getattr(self.settings, name.lower())
+            for name, server in (("DS_DSN", self.ds), ("SALESDB_DSN", self.salesdb), ("REDIS_URL", self.valkey))
+            if server is not None
+        }
+        if embedded:
+            write_private(data / SERVERS_FILE, json.dumps({"launcher": os.getpid(), **embedded}))
+            self._has_written_addresses = True
 
     def _postgres(self, folder: Path, dsn: str, database: str) -> EmbeddedPostgres:
         server = EmbeddedPostgres(folder, host_and_port(dsn)[1] or 5432, database)
@@ -181,7 +196,7 @@ class System:
         for domain, run in runs.items():
             output = run.communicate()[0].decode(errors="replace")
             if run.returncode:
-                raise SystemFailedError(f"the migrations of {domain} failed:\n{output[-2000:]}")
+                raise SystemFailedError(f"the migrations of {domain} failed:\n{without_passwords(output[-2000:])}")
         if self._seed:
             psql(self.settings.ds_dsn, shipped("ds_dump.sql"))
             psql(self.settings.salesdb_dsn, shipped("salesdb_dump.sql"))
@@ -235,13 +250,27 @@ class System:
             self.processes[part.name] = subprocess.Popen(
                 part.command,
                 cwd=HOME,
-                env={**self.environ, **(environ or {})},
+                env={**self.environ, **self._databases(part.name), **(environ or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                umask=0o077,
                 preexec_fn=dies_with_parent(signal.SIGTERM),
             )
+
+    def _databases(self, name: str) -> dict[str, str]:
+        """The DSNs of a process's own role, on embedded servers; nothing of those that it does not use.
+
+        A configured address is one user's, for all processes.
+        """
+        process = next(each for each in PROCESSES if name.rpartition("-")[0] == each.name or name == each.name)
+        servers = (("DS_DSN", DS, self.ds), ("SALESDB_DSN", SALESDB, self.salesdb))
+        return {
+            setting: server.dsn_of(process.name) if needed in process.needs else ""
+            for setting, needed, server in servers
+            if server is not None
+        }
 
     def _log(self, name: str) -> Path:
         return self.log_dir / f"{name}.log"
@@ -346,6 +375,8 @@ class System:
     def stop(self) -> None:
         """Stop all processes and servers that were started."""
         self.stop_processes()
+        if self._has_written_addresses:
+            (self.settings.data_path / SERVERS_FILE).unlink(missing_ok=True)
         for server in (self.valkey, self.ds, self.salesdb):
             if server is not None:
                 server.stop()

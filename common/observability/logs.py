@@ -8,6 +8,8 @@ from typing import Any
 
 import structlog
 
+from common.redact import without_passwords
+
 # Libraries whose info lines repeat what the system logs itself.
 _QUIET = ("uvicorn.access", "arq.worker", "arq.connections", "aiosqlite", "alembic.runtime.plugins")
 
@@ -22,10 +24,10 @@ _PERSONAL = (
 
 
 def masked(text: str) -> str:
-    """Mask what logs must not keep: the middle of phone numbers, and the secrets of API keys."""
+    """Mask what logs must not keep: the middle of phone numbers, secrets of API keys, passwords in addresses."""
     for pattern, replacement in _PERSONAL:
         text = pattern.sub(replacement, text)
-    return text
+    return without_passwords(text)
 
 
 class Throttle:

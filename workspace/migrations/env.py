@@ -2,6 +2,7 @@
 
 from common.migrations import run
 from common.settings import load
+from workspace.grants import GRANTS
 from workspace.models import metadata
 
-run(metadata, load().ds_dsn)
+run(metadata, GRANTS, load().ds_dsn)
