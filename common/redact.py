@@ -3,7 +3,8 @@
 import re
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
-_USER_INFO = re.compile(r"(\w+://[^\s:/@'\"]*):[^\s@]+@")
+# Up to the last @ before a space, slash or quote: a password may hold one. Bounded, since it runs on every log line.
+_USER_INFO = re.compile(r"(://[^\s:/@'\"]{0,256}):[^\s/'\"]{1,512}@")
 _PARAMETER = re.compile(r"([?&](?:password|sslpassword)=)[^&\s'\"]+", re.IGNORECASE)
 _BEFORE_HOST = re.compile(r"^(\w+://)?.*@", re.DOTALL)
 

@@ -6,7 +6,7 @@ from common.topology import GENERAL_WORKER, RPC, WEBAPI
 _CREDIT = "SELECT, UPDATE (credit, reserved, version, modified_at)"
 
 GRANTS: Grants = {
-    WEBAPI: {"workspace": "SELECT", "api_key": "SELECT"},
+    WEBAPI: {"workspace": "SELECT", "api_key": "SELECT", "audit_log": "SELECT, INSERT"},
     RPC: {
         "workspace": _CREDIT,
         "reservation": "SELECT, INSERT, UPDATE (charged, released)",
@@ -17,5 +17,6 @@ GRANTS: Grants = {
         "workspace": _CREDIT,
         "reservation": "SELECT, UPDATE (charged, released)",
         "ledger": "SELECT, INSERT",
+        "audit_log": "SELECT, INSERT",
     },
 }

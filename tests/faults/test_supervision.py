@@ -260,7 +260,7 @@ async def test_a_worker_outlives_a_redis_that_resets_every_connection(
     port = listening.sockets[0].getsockname()[1]
     system.kill(worker)
     try:
-        system.spawn(worker, REDIS_URL=f"redis://127.0.0.1:{port}")
+        system.spawn(worker, REDIS_URL=system.settings.redis_url.rpartition(":")[0] + f":{port}")
         await campaign_completes(client, workspace)
         for _ in range(3):
             proxy.resets = 0
