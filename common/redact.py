@@ -1,7 +1,7 @@
 """Addresses of servers without their passwords: for messages, logs and command lines, which other accounts can read."""
 
 import re
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 # Up to the last @ before a space, slash or quote: a password may hold one. Bounded, since it runs on every log line.
 _USER_INFO = re.compile(r"(://[^\s:/@'\"]{0,256}):[^\s/'\"]{1,512}@")
@@ -26,7 +26,7 @@ def split_password(dsn: str) -> tuple[str, dict[str, str]]:
     parts = urlsplit(dsn)
     user_info, at, host = parts.netloc.rpartition("@")
     user, _, password = user_info.partition(":")
-    query = dict(parse_qsl(parts.query))
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
     password = query.pop("password", unquote(password))
-    bare = f"{parts.scheme}://{user}{at}{host}{parts.path}{'?' if query else ''}{urlencode(query)}"
+    bare = f"{parts.scheme}://{user}{at}{host}{parts.path}{'?' if query else ''}{urlencode(query, quote_via=quote)}"
     return bare, {"PGPASSWORD": password} if password else {}

@@ -100,6 +100,8 @@ class Keyring:
                 principal = None
             now = time.monotonic()
             cached = _CachedKey(principal, now, now + (self.ttl if principal else min(self.ttl, _RETRY_INTERVAL)))
+        if len(self._cache) >= _MAX_CACHED:  # wrong keys must not push the valid ones out
+            self._cache = {known: result for known, result in self._cache.items() if result.principal}
         if len(self._cache) >= _MAX_CACHED:
             self._cache.clear()
         self._cache[key] = cached

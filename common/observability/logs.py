@@ -49,7 +49,7 @@ class RepeatFilter(logging.Filter):
     """Lets the first warnings and errors of one kind through in a period, and counts the others.
 
     A kind is a logger, a level and a text without its values. The first line of the next period says in `left_out` how
-    many were dropped. Debug and info lines pass.
+    many were dropped. Lines of other levels pass.
     """
 
     def __init__(self, most: int = 10, period: float = 10.0) -> None:
@@ -59,7 +59,7 @@ class RepeatFilter(logging.Filter):
         self._kinds: dict[tuple[str, int, str], list[float]] = {}  # the end of the period, lines, lines left out
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno < logging.WARNING:
+        if not logging.WARNING <= record.levelno < logging.CRITICAL:
             return True
         message: Any = record.msg  # a dict if structlog made it
         is_ours = isinstance(message, dict)

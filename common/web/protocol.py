@@ -30,11 +30,14 @@ TOO_SLOW = Problem(
 NOT_HTTP = Problem(400, "Invalid HTTP", "this is not a valid HTTP/1.1 request")
 
 
+_NOSNIFF = (b"x-content-type-options", b"nosniff")
+
+
 def raw(problem: Problem, headers: list[tuple[bytes, bytes]], *, keep: bool = False) -> bytes:
     """Serialize the response, with these headers before its own; `keep`: the connection stays open."""
     response = problem.response()
     lines = [b"HTTP/1.1 %d %s" % (problem.status, HTTPStatus(problem.status).phrase.encode())]
-    lines += [b"%s: %s" % header for header in (*headers, *response.raw_headers)]
+    lines += [b"%s: %s" % header for header in (*headers, *response.raw_headers, _NOSNIFF)]
     if not keep:
         lines.append(b"connection: close")
     return b"\r\n".join([*lines, b"", bytes(response.body)])

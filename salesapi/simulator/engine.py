@@ -6,6 +6,7 @@ import random
 import re
 import time
 from collections import Counter, deque
+from collections.abc import Collection
 from datetime import UTC, datetime
 from hashlib import blake2b
 
@@ -136,9 +137,9 @@ class Simulator:
             raise KeyReusedError(f"the key {key!r} was used for a batch of other messages")
         return stored.response
 
-    async def load(self) -> None:
-        """Continue the batches that the last run left open."""
-        self._backlog.extend(await self._store.open_batches())
+    async def load(self, callback_urls: Collection[str]) -> None:
+        """Continue the batches that the last run left open, as far as their callback URL is still allowed."""
+        self._backlog.extend(await self._store.open_batches(callback_urls))
 
     async def close(self) -> None:
         """Stop reporting; the next run posts the reports that are not acknowledged."""

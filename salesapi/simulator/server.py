@@ -175,7 +175,11 @@ class _OwnPagesOnly:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and not self._is_own(Headers(scope=scope)):
-            problem = Problem(403, "Origin not allowed", f"pages may not use the simulator; call it at {self._host}")
+            problem = Problem(
+                403,
+                "Origin not allowed",
+                f"pages may not use the simulator; call it at {self._host}, which CARRIER_URL sets",
+            )
             await problem.response()(scope, receive, send)
             return
         await self._app(scope, receive, send)
@@ -233,11 +237,12 @@ async def _main(runtime: Runtime) -> None:
             secret=next(iter(settings.callback_keys), None),
         )
     )
-    await simulator.load()
+    callback_urls = (settings.callback_url, *settings.carrier_callback_urls.split())
+    await simulator.load(callback_urls)
     runtime.task("due reports", simulator.run_schedule)
     runtime.task("acknowledgements", simulator.run_flush)
     routes = [
-        *Endpoints(simulator, store, (settings.callback_url, *settings.carrier_callback_urls.split())).routes,
+        *Endpoints(simulator, store, callback_urls).routes,
         *health_routes(runtime.dependencies),
         metrics.route(runtime.registry),
     ]

@@ -5,7 +5,7 @@ All calls run in one separate thread. A commit survives a kill -9 of the process
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -111,9 +111,10 @@ class Store:
 
         return await self._run(write)
 
-    async def open_batches(self) -> list[int]:
-        """The ids of the batches with open reports, oldest first."""
-        return await self._run(lambda db: [row[0] for row in db.execute("SELECT id FROM batch WHERE open ORDER BY id")])
+    async def open_batches(self, callback_urls: Collection[str]) -> list[int]:
+        """The ids of the batches with open reports to these URLs, oldest first."""
+        query = "SELECT id, callback_url FROM batch WHERE open ORDER BY id"
+        return await self._run(lambda db: [number for number, url in db.execute(query) if url in callback_urls])
 
     async def load(self, batch: int) -> OpenBatch:
         """A batch with its messages."""
