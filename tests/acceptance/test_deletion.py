@@ -38,7 +38,7 @@ async def rows(salesdb: asyncpg.Pool, bulksms_id: str) -> int:
 
 
 async def is_purged(salesdb: asyncpg.Pool, bulksms_id: str) -> bool:
-    query = "SELECT purged_at IS NOT NULL AND completed_at IS NOT NULL FROM bulksms WHERE id = $1"
+    query = "SELECT NOT purge_pending AND completed_at IS NOT NULL FROM bulksms WHERE id = $1"
     return bool(await salesdb.fetchval(query, UUID(bulksms_id)))
 
 

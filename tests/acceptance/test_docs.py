@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 from uuid import UUID
 
+import asyncpg
 import httpx2
 import pytest
 from aiohttp import web
@@ -35,6 +36,7 @@ from salesapi.carrier.port import (
     Message,
 )
 from tests.support.client import Client, csv_of, problem
+from tests.support.workspaces import hand_over
 
 DOCS = ROOT / "docs"
 
@@ -167,12 +169,13 @@ async def test_the_example_reports_a_refused_connection_as_unavailable(example: 
 
 
 async def test_the_reports_of_the_example_are_committed(
-    example: Any, client: Client, system: System, workspace: UUID
+    example: Any, client: Client, system: System, workspace: UUID, salesdb: asyncpg.Pool
 ) -> None:
     bulksms_id = await client.created(workspace, csv_of(2))
-    salesdb = Database("salesdb", system.settings.salesdb_dsn)
-    await salesdb.open()
-    writer = ReportWriter(salesdb, buffer=10, flush=10, on_entries=lambda entries: None)
+    await hand_over(salesdb, bulksms_id)
+    database = Database("salesdb", system.settings.salesdb_dsn)
+    await database.open()
+    writer = ReportWriter(database, buffer=10, flush=10, on_entries=lambda entries: None)
     writing = asyncio.create_task(writer.run())
     app = Starlette(routes=[Route("/r", example.NordicReports(writer).endpoint, methods=["POST"])])
     problems.install(app)
@@ -183,6 +186,6 @@ async def test_the_reports_of_the_example_are_committed(
         problem(await http.post("/r", data={**report, "state": "WHAT"}), 400)
     await writer.close()
     writing.cancel()
-    await salesdb.close()
+    await database.close()
     campaign = await client.campaign(bulksms_id)
     assert campaign["contacts"] == {"queued": 1, "failed": 1, "sent": 0, "delivered": 0, "undelivered": 0}

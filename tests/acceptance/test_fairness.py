@@ -152,7 +152,8 @@ async def test_an_upload_process_that_is_killed_is_replaced_and_leaves_nothing(
     before = await bounded.call(bob.key, "GET", "/bulksms")
     upload = asyncio.create_task(_create(bounded, bob.key, bob.workspace, csv_of(200_000)))
     children = psutil.Process(small.processes["salesapi"].pid).children()
-    async with asyncpg.create_pool(small.settings.salesdb_dsn, min_size=0) as salesdb:
+    assert small.salesdb is not None
+    async with asyncpg.create_pool(small.salesdb.dsn, min_size=0) as salesdb:  # a superuser sees what others do
         await until(lambda: salesdb.fetchval(_STORING))
         for child in children:  # the one that stores it, and the idle one
             child.kill()

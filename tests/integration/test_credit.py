@@ -8,12 +8,14 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import grpc
+import msgspec
 import pytest
 from click.testing import CliRunner
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import ClientConnection, connect
 
+from common import audit_log
 from common.jobs import JobQueue
 from common.settings import SettingsError, load
 from common.topology import GENERAL_QUEUE, SALES_QUEUE
@@ -129,9 +131,17 @@ async def test_a_job_that_is_not_what_we_send_changes_no_credit(
     amounts = ("NaN", "sNaN", "Infinity", "-1", "0", "1e2", "1_0", "\u0661", "0.05", "9" * 40, "")
     bad = [charge(workspace, bulksms_id, amount) for amount in amounts]
     bad += [charge(workspace, bulksms_id, "1", **{name: "x"}) for name in ("reference", "campaign_id", "kind")]
+    actor = msgspec.to_builtins(audit_log.console())
     jobs: dict[str, list[list[Any]]] = {
         "deduct_credit": [[[entry]] for entry in bad] + [[], [1], [[1]], ["x"], [None], [[{}], 1]],
-        "topup_credit": [[str(workspace), "NaN", "r"], [str(workspace), "1", ""], [1, "1", "r"], ["x", "1", "r"], []],
+        "topup_credit": [
+            [str(workspace), "NaN", "r", actor],
+            [str(workspace), "1", "", actor],
+            [str(workspace), "1", "r", {"role": "nobody"}],
+            [1, "1", "r", actor],
+            ["x", "1", "r", actor],
+            [],
+        ],
         "send_campaign": [[], [1], ["x"], [str(uuid4()), 1], [str(uuid4())]],
         "settle_outbox": [[], ["x"], [["x"]], [[1]], [None]],
         "generate_system_stat": [[str(uuid4()), "x"], [str(uuid4()), float("nan")], [str(uuid4()), -1.0], [1, 1.0]],
@@ -151,7 +161,7 @@ async def test_a_job_that_is_not_what_we_send_changes_no_credit(
         await queue.send(GENERAL_QUEUE, "deduct_credit", refused)
         for name in (GENERAL_QUEUE, SALES_QUEUE):
             await until(lambda name=name: _is_empty(queue, name))  # type: ignore[misc]
-        current = await queue.call(GENERAL_QUEUE, "topup_credit", str(workspace), "1.0", "good", timeout=60)
+        current = await queue.call(GENERAL_QUEUE, "topup_credit", str(workspace), "1.0", "good", actor, timeout=60)
     finally:
         await queue.close()
     assert Decimal(current["credit"]) == Decimal(before["credit"]) + 1

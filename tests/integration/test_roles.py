@@ -30,6 +30,9 @@ _NO_PROCESS_MAY = (
     "ALTER TABLE {table} ADD own int",
     "TRUNCATE {table}",
     "UPDATE alembic_version SET version_num = '0'",
+    "UPDATE audit_log SET outcome = 'done'",
+    "DELETE FROM audit_log",
+    "ALTER TABLE audit_log DISABLE TRIGGER ALL",
 )
 _DS = {
     "webapi": (
@@ -59,8 +62,8 @@ _DS = {
 }
 _SALESDB = {
     "salesapi": ("DELETE FROM bulksms", "DELETE FROM bulksms_info", "UPDATE outbox SET amount = 1",
-                 "UPDATE bulksms_info SET contact_number = '+1'", "DELETE FROM outbox"),
-    "sales_worker": ("INSERT INTO bulksms SELECT * FROM bulksms", "DELETE FROM bulksms_info", "DELETE FROM outbox",
+                 "UPDATE bulksms_info SET sms_cost = 0", "DELETE FROM outbox"),
+    "sales_worker": ("INSERT INTO bulksms SELECT * FROM bulksms", "DELETE FROM bulksms", "DELETE FROM outbox",
                      "UPDATE outbox SET amount = 1", "UPDATE bulksms_info SET sms_cost = 0"),
     "rpc": ("UPDATE bulksms SET charged = 0", "INSERT INTO outbox SELECT * FROM outbox", "DELETE FROM bulksms_info",
             "UPDATE outbox SET settled_at = now()", "SELECT * FROM idempotency", "SELECT * FROM bulksms FOR UPDATE"),

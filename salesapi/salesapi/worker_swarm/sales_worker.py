@@ -42,7 +42,7 @@ from salesapi.salesapi.sending import RefusalLimit, Sender
 log = structlog.get_logger()
 
 _ACTOR = audit_log.worker(SALES_WORKER)
-_PURGE_TIME = 20.0  # seconds of the thirty between two runs; below job_timeout
+_PURGE_TIME = 4.0  # seconds of the five between two runs
 
 
 class Services(NamedTuple):
@@ -214,7 +214,7 @@ class WorkerSettings:
         _every_two_seconds(relay_outbox),
         _every_two_seconds(expire_messages),
         cron(job(delete_idempotency_keys), minute=0, keep_result=0),
-        cron(job(purge_campaigns), second=every(30), keep_result=0, run_at_startup=True),
+        cron(job(purge_campaigns), second=every(5), keep_result=0, run_at_startup=True),
     ]
     queue_name = SALES_QUEUE
     redis_pool = worker_redis(_settings.redis_url, SALES_QUEUE)
