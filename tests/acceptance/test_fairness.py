@@ -150,7 +150,7 @@ async def test_an_upload_process_that_is_killed_is_replaced_and_leaves_nothing(
 ) -> None:
     bob = bounded.bob
     before = await bounded.call(bob.key, "GET", "/bulksms")
-    upload = asyncio.create_task(_create(bounded, bob.key, bob.workspace, csv_of(200_000)))
+    upload = asyncio.create_task(_create(bounded, bob.key, bob.workspace, csv_of(120_000)))
     children = psutil.Process(small.processes["salesapi"].pid).children()
     assert small.salesdb is not None
     async with asyncpg.create_pool(small.salesdb.dsn, min_size=0) as salesdb:  # a superuser sees what others do
