@@ -11,8 +11,8 @@ from typing import Any
 import uvloop
 from starlette.applications import Starlette
 
+from bulksms.apply_reports import DeliveryReport
 from bulksms.report_writer import OnDone, Outcome
-from bulksms.reports import DeliveryReport
 from common.web import server
 from salesapi.salesapi.callback import Callback
 from salesapi.salesapi.callback_signatures import Signatures

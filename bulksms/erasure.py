@@ -49,7 +49,7 @@ _LOCK_BATCHES = """
 """
 
 # Messages that cannot have left, of campaigns that could still send them, fail. The last one ends its campaign: a
-# started one is completed and releases its reservation, one not started is cancelled. See also `reports`.
+# started one is completed and releases its reservation, one not started is cancelled. See also `apply_reports`.
 _FAIL = """
     WITH failed AS (
         UPDATE bulksms_info AS info SET sms_status = 'failed', error_code = 'erased', modified_at = now()

@@ -7,8 +7,8 @@ unknown. Of a campaign that was not run, or a batch that was not submitted, ther
 from collections.abc import Sequence
 from uuid import UUID
 
-from bulksms import reports
-from bulksms.reports import Applied, DeliveryReport
+from bulksms import apply_reports
+from bulksms.apply_reports import Applied, DeliveryReport
 from common.database import Database
 
 _MAX_REMEMBERED = 100_000  # batches
@@ -58,9 +58,11 @@ class HandedOver:
         """Apply the reports and commit; those on messages that cannot have left count as unknown."""
         unsent = await self._unsent(received)
         if not unsent:
-            return await reports.apply(self._database, received)
+            return await apply_reports.apply(self._database, received)
         rest = [position for position in range(len(received)) if position not in unsent]
-        applied = await reports.apply(self._database, [received[p] for p in rest]) if rest else Applied([], [], [])
+        applied = (
+            await apply_reports.apply(self._database, [received[p] for p in rest]) if rest else Applied([], [], [])
+        )
         return Applied(
             [rest[position] for position in applied.stale],
             sorted([*unsent, *(rest[position] for position in applied.unknown)]),

@@ -1,7 +1,7 @@
 """Group commit of delivery reports: concurrent callbacks share one batched UPDATE.
 
 While one flush is being committed the reports of the next one are collected, so the size of a flush follows the load:
-a single report is written at once, thousands in a few large statements.
+a single report is written at once, thousands in a few large statements. The UPDATE itself is in `apply_reports`.
 """
 
 import asyncio
@@ -12,9 +12,9 @@ from uuid import UUID
 
 import structlog
 
+from bulksms.apply_reports import Applied, DeliveryReport
 from bulksms.handed_over import HandedOver
 from bulksms.outbox import Entry
-from bulksms.reports import Applied, DeliveryReport
 from common.database import Database
 from common.observability.counters import count_failure
 

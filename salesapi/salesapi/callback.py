@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bulksms import message_id
+from bulksms.apply_reports import DeliveryReport
 from bulksms.report_writer import BufferFullError, Outcome, ReportWriter
-from bulksms.reports import DeliveryReport
 from bulksms.status import SmsStatus
 from common.auth.signatures import HEADER
 from common.database import UNAVAILABLE

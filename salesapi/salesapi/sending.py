@@ -9,11 +9,11 @@ from uuid import UUID
 
 import structlog
 
-from bulksms import batches, campaigns, lifecycle, message_id, reports
+from bulksms import apply_reports, batches, campaigns, lifecycle, message_id
+from bulksms.apply_reports import DeliveryReport
 from bulksms.batches import Batch
 from bulksms.message import Template
 from bulksms.outbox import Entry
-from bulksms.reports import DeliveryReport
 from bulksms.status import SmsStatus
 from common import audit_log
 from common.batcher import Batcher
@@ -196,7 +196,7 @@ class Sender:
         return expired
 
     async def _apply(self, delivery_reports: list[DeliveryReport]) -> None:
-        applied = await reports.apply(self._salesdb, delivery_reports)
+        applied = await apply_reports.apply(self._salesdb, delivery_reports)
         self._charges.add(applied.entries)
 
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bulksms import campaigns, message_id, reports
+from bulksms import apply_reports, campaigns, message_id
+from bulksms.apply_reports import DeliveryReport
 from bulksms.report_writer import BufferFullError, Outcome, ReportWriter
-from bulksms.reports import DeliveryReport
 from bulksms.status import SmsStatus
 from common.database import Database
 from common.observability.counters import failures
@@ -100,7 +100,8 @@ async def test_any_order_repetition_and_batching_gives_the_same_result(
         mixed = [*news, *dice.choices(news, k=again * 2)]
         dice.shuffle(mixed)
         calls = [
-            reports.apply(database, [DeliveryReport(bulksms_id, *one) for one in batch]) for batch in cut(mixed, dice)
+            apply_reports.apply(database, [DeliveryReport(bulksms_id, *one) for one in batch])
+            for batch in cut(mixed, dice)
         ]
         if again == 2:
             await asyncio.gather(*calls)
@@ -117,7 +118,7 @@ async def test_any_order_repetition_and_batching_gives_the_same_result(
 async def test_consistent_reports_end_delivered(database: Database, order: list[str], repeated: int) -> None:
     bulksms_id = await new_campaign(database)
     for status in [*order, *order[:repeated]]:
-        await reports.apply(database, [DeliveryReport(bulksms_id, 0, SmsStatus(status), None)])
+        await apply_reports.apply(database, [DeliveryReport(bulksms_id, 0, SmsStatus(status), None)])
     rows, _, owed = await outcome(database, bulksms_id)
     assert (rows[0], owed) == (("delivered", None), Decimal("0.2"))
 

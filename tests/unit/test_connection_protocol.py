@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from uvicorn.server import ServerState
 
+from bulksms.apply_reports import DeliveryReport
 from bulksms.report_writer import OnDone, Outcome
-from bulksms.reports import DeliveryReport
 from salesapi.salesapi.callback import Callback
 from salesapi.salesapi.callback_protocol import CallbackProtocol
 from salesapi.salesapi.callback_signatures import Signatures

@@ -1,6 +1,7 @@
 """Sends credit updates to WebSocket clients: each update is serialized once, for all clients.
 
-A client that reads slowly gets the latest update of each workspace: a newer one replaces it, so nothing queues up.
+A client that reads slowly gets the latest update of each workspace: in its `common.broadcast.Subscription` a newer
+update replaces the older one, so nothing queues up.
 """
 
 from collections.abc import Callable, Sequence
