@@ -15,7 +15,8 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+
+from common.audit_log_table import audit_log_table
 
 metadata = MetaData(
     naming_convention={
@@ -88,28 +89,4 @@ api_key = Table(
     CheckConstraint("octet_length(secret_hash) = 32", name="api_key_secret_hash"),
 )
 
-# Who changed what, see common/audit_log.py. A trigger refuses UPDATE, DELETE and TRUNCATE.
-audit_log = Table(
-    "audit_log",
-    metadata,
-    Column("id", Uuid, primary_key=True, server_default=text("uuidv7()")),
-    Column("at", DateTime(timezone=True), nullable=False, server_default=text("clock_timestamp()")),
-    Column("role", Text, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("key_id", Uuid),
-    Column("workspace_id", Uuid),
-    Column("address", Text, nullable=False),
-    Column("request_id", Text, nullable=False),
-    Column("action", Text, nullable=False),
-    Column("object_id", Uuid),
-    Column("outcome", Text, nullable=False),
-    Column("details", JSONB, nullable=False),
-    CheckConstraint("role IN ('operator', 'workspace', 'console', 'worker')", name="audit_log_role"),
-    CheckConstraint(
-        "octet_length(name) + octet_length(address) + octet_length(request_id) + octet_length(action)"
-        " + octet_length(outcome) + octet_length(details::text) <= 4000",
-        name="audit_log_size",
-    ),
-    Index("audit_log_workspace_id_idx", "workspace_id", "id"),
-    Index("audit_log_object_id_idx", "object_id", "id"),
-)
+audit_log = audit_log_table(metadata)

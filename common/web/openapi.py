@@ -14,8 +14,9 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from common.web.operations import Operation, Text
+from common.web.operations import Operation, Text, routes
 from common.web.problems import ProblemDetails
+from common.web.refusals import Refusals
 
 _REF = "#/components/schemas/"
 _SWAGGER_UI = Path(__file__).with_name("swagger_ui")
@@ -40,6 +41,14 @@ _REASONS = {
 }
 
 
+def documented_routes(
+    title: str, description: str, operations: Sequence[Operation], refusals: Refusals
+) -> list[BaseRoute]:
+    """The routes of a service's operations and of their document; refused attempts at changes are recorded."""
+    audited = [operation.audited(refusals) for operation in operations]
+    return [*routes(audited), *_document_routes(document(title, description, operations))]
+
+
 def document(title: str, description: str, operations: Sequence[Operation]) -> bytes:
     """Generate the document, as JSON."""
     types = _Types(operations)
@@ -60,7 +69,7 @@ def document(title: str, description: str, operations: Sequence[Operation]) -> b
     )
 
 
-def routes(generated: bytes) -> list[BaseRoute]:
+def _document_routes(generated: bytes) -> list[BaseRoute]:
     """The routes `/openapi.json` and `/docs`, which needs no internet: Swagger UI is in the folder of this file."""
 
     async def openapi(request: Request) -> Response:

@@ -18,6 +18,7 @@ from common.settings import Settings
 from common.web import audit_endpoint, problems, server
 from common.web.concurrency import ConcurrencyLimit
 from common.web.health import health_operations
+from common.web.openapi import documented_routes
 from common.web.refusals import Refusals
 from common.web.request_id import RequestIds
 from common.web.security_headers import SecurityHeaders
@@ -33,7 +34,7 @@ from salesapi.salesapi.endpoints.create import CreateEndpoint
 from salesapi.salesapi.endpoints.erase import EraseEndpoint
 from salesapi.salesapi.endpoints.lifecycle import LifecycleEndpoints
 from salesapi.salesapi.metrics import CallbackMetrics, on_flush, on_problem
-from salesapi.salesapi.operations import all_routes, operations
+from salesapi.salesapi.operations import DESCRIPTION, operations
 from salesapi.salesapi.progress import ProgressPublisher
 from salesapi.salesapi.upload_processes import UploadProcesses
 from salesapi.salesapi.upload_space import UploadSpace
@@ -123,7 +124,7 @@ async def _main(runtime: Runtime) -> None:
             audit_endpoint.operation(salesdb),
         ],
     )
-    app = Starlette(routes=all_routes(table, refusals))
+    app = Starlette(routes=documented_routes("salesapi", DESCRIPTION, table, refusals))
     problems.install(app, misconfigured=RpcTokenError)
     guarded = SecurityHeaders(RequestIds(Access(app, keyring, limiter, public=("/callback",))))
     async with runtime:

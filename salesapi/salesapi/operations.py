@@ -2,11 +2,7 @@
 
 from collections.abc import Sequence
 
-from starlette.routing import BaseRoute
-
-from common.web import openapi
-from common.web.operations import Operation, Text, routes
-from common.web.refusals import Refusals
+from common.web.operations import Operation, Text
 from salesapi.salesapi.callback import Callback, Reports
 from salesapi.salesapi.endpoints.campaigns import CampaignEndpoints
 from salesapi.salesapi.endpoints.create import CreateEndpoint
@@ -197,9 +193,3 @@ def operations(
         ),
         *shared,
     )
-
-
-def all_routes(operations: Sequence[Operation], refusals: Refusals) -> list[BaseRoute]:
-    """The routes of the operations and of their OpenAPI document."""
-    audited = [operation.audited(refusals) for operation in operations]
-    return [*routes(audited), *openapi.routes(openapi.document("salesapi", DESCRIPTION, operations))]

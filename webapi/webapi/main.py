@@ -16,6 +16,7 @@ from common.settings import Settings
 from common.topology import CAMPAIGN_CHANNEL, CREDIT_CHANNEL, HEARTBEAT_CHANNEL
 from common.web import audit_endpoint, problems, server
 from common.web.health import health_operations
+from common.web.openapi import documented_routes
 from common.web.refusals import Refusals
 from common.web.request_id import RequestIds
 from common.web.security_headers import SecurityHeaders
@@ -26,7 +27,7 @@ from webapi.webapi.credit_events import CreditView
 from webapi.webapi.credit_sender import SharedFrameWebSocket
 from webapi.webapi.endpoints import Endpoints
 from webapi.webapi.metrics import WebSocketMetrics
-from webapi.webapi.operations import all_routes, operations
+from webapi.webapi.operations import DESCRIPTION, operations
 from webapi.webapi.system_status import SystemMonitor
 from webapi.webapi.websocket import CreditSocket
 from webapi.webapi.websocket_limits import SocketLimits
@@ -72,7 +73,7 @@ async def _main(runtime: Runtime) -> None:
     socket = CreditSocket(ds, broadcast, rpc, keyring, limiter, limits, WebSocketMetrics(runtime.registry))
     app = Starlette(
         routes=[
-            *all_routes(operations(Endpoints(ds, jobs, rpc), system, shared), refusals),
+            *documented_routes("webapi", DESCRIPTION, operations(Endpoints(ds, jobs, rpc), system, shared), refusals),
             WebSocketRoute("/ws", socket),
             *pages.routes(settings.salesapi_url),
         ]

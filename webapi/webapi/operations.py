@@ -2,11 +2,7 @@
 
 from collections.abc import Sequence
 
-from starlette.routing import BaseRoute
-
-from common.web import openapi
-from common.web.operations import Operation, routes
-from common.web.refusals import Refusals
+from common.web.operations import Operation
 from rpc.client import Progress
 from webapi.webapi import system_topology
 from webapi.webapi.credit_events import CreditView
@@ -92,9 +88,3 @@ def operations(endpoints: Endpoints, system: SystemMonitor, shared: Sequence[Ope
         ),
         *shared,
     )
-
-
-def all_routes(operations: Sequence[Operation], refusals: Refusals) -> list[BaseRoute]:
-    """The routes of the operations and of their OpenAPI document."""
-    audited = [operation.audited(refusals) for operation in operations]
-    return [*routes(audited), *openapi.routes(openapi.document("webapi", DESCRIPTION, operations))]
